@@ -1,0 +1,1 @@
+//! Promises across roles: see `tests/`.
