@@ -1,0 +1,431 @@
+//! What people and control say to each other: the bodies of `/v1`.
+//!
+//! Every number of bytes ends in `_bytes`, every duration in `_ms`, every time is RFC 3339 in UTC.
+//! Readers ignore fields they do not know.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{
+    Digest, Host, MachineId, MachineName, PreviewName, RegionName, ReleaseId, SiteName, Timestamp,
+    TokenId,
+    report::{Health, MachineRole, Ports},
+    rules::{Notice, RuleSet},
+    state::Location,
+};
+
+/// The media type of a pack ([`crate::pack`]).
+pub const PACK_MEDIA_TYPE: &str = "application/vnd.nigh.pack";
+/// On `HEAD` and `PUT` of a large blob: how many bytes control already has, or where this part begins.
+pub const UPLOAD_OFFSET: &str = "upload-offset";
+/// On `PUT` of a large blob: its whole size in bytes.
+pub const UPLOAD_LENGTH: &str = "upload-length";
+/// How many bytes one `PUT` of a part of a large blob may carry.
+pub const UPLOAD_PART_MAX_BYTES: u64 = 16 << 20;
+/// The largest blob, in bytes.
+pub const BLOB_MAX_BYTES: u64 = 64 << 30;
+
+/// `application/problem+json` (RFC 9457): why a request was not carried out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// A URI reference that names the kind of problem.
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub title: String,
+    pub status: u16,
+    /// What could not be done, why, and what to try.
+    pub detail: String,
+    /// Stable, for programs: `site_taken`, `release_incomplete`, …
+    pub code: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<FieldProblem>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+}
+
+/// What is wrong with one field of a body.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FieldProblem {
+    /// JSON Pointer (RFC 6901) to the field.
+    pub pointer: String,
+    pub detail: String,
+}
+
+/// One page of a list.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    /// Give it as `cursor` to get the next page; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+/// `POST /v1/sites`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewSite {
+    #[schema(value_type = String)]
+    pub name: SiteName,
+    /// Hosts besides the default one.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub hosts: Vec<Host>,
+}
+
+/// A site.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SiteView {
+    #[schema(value_type = String)]
+    pub name: SiteName,
+    /// `<site>.<sites domain>`: every site has it.
+    #[schema(value_type = String)]
+    pub default_host: Host,
+    /// All hosts, the default one first.
+    #[schema(value_type = Vec<String>)]
+    pub hosts: Vec<Host>,
+    /// Where visitors find the site.
+    pub url: String,
+    #[schema(value_type = Option<String>)]
+    pub active: Option<ReleaseId>,
+    pub releases_total: u64,
+    #[schema(value_type = String)]
+    pub created_at: Timestamp,
+}
+
+/// `POST /v1/sites/{site}/hosts`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewHost {
+    #[schema(value_type = String)]
+    pub host: Host,
+}
+
+/// A host of a site.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HostView {
+    #[schema(value_type = String)]
+    pub host: Host,
+    #[schema(value_type = String)]
+    pub site: SiteName,
+    pub is_default: bool,
+    /// Whether nigh's own DNS answers for it; otherwise it needs a CNAME to the default host.
+    pub is_in_zone: bool,
+}
+
+/// `POST /v1/sites/{site}/releases`: begins a release.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewRelease {
+    /// The text of a manifest ([`crate::manifest`]).
+    pub manifest: String,
+    pub rules: RuleSet,
+    #[serde(default)]
+    pub message: Option<String>,
+    #[serde(default)]
+    pub source: Option<SourceView>,
+    /// Serve it on a host of its own instead of the site's hosts.
+    #[serde(default)]
+    pub preview: Option<NewPreview>,
+}
+
+/// How a preview is to be served.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewPreview {
+    /// A name that a later preview may take over; the release's own digits otherwise.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub name: Option<PreviewName>,
+    /// How long it lives; control's default otherwise.
+    #[serde(default)]
+    pub expires_ms: Option<u64>,
+}
+
+/// Where a release's files came from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SourceView {
+    pub commit: Option<String>,
+    pub branch: Option<String>,
+    /// Whether the checkout had changes that were not committed.
+    #[serde(default)]
+    pub is_dirty: bool,
+}
+
+/// The answer to [`NewRelease`].
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ReleaseBegun {
+    pub release: ReleaseView,
+    /// Blobs to upload before `finalize`.
+    #[schema(value_type = Vec<String>)]
+    pub missing: Vec<Digest>,
+    /// What the rules' lints found.
+    pub warnings: Vec<Notice>,
+}
+
+/// How far a release has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReleaseState {
+    /// Blobs may still be missing on control.
+    Uploading,
+    /// Edges are fetching it.
+    Staging,
+    /// Ready on every edge that counts, and waiting for `activate`.
+    Staged,
+    /// Served on the site's hosts.
+    Active,
+    /// Served on a host of its own.
+    Preview,
+    /// Was active; rollback finds it.
+    Superseded,
+    /// Given up: replaced before it was live, its preview expired or its upload abandoned.
+    Expired,
+    /// Could not go live; `failure` says why.
+    Failed,
+}
+
+impl ReleaseState {
+    /// The word in the database, in JSON and in metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            ReleaseState::Uploading => "uploading",
+            ReleaseState::Staging => "staging",
+            ReleaseState::Staged => "staged",
+            ReleaseState::Active => "active",
+            ReleaseState::Preview => "preview",
+            ReleaseState::Superseded => "superseded",
+            ReleaseState::Expired => "expired",
+            ReleaseState::Failed => "failed",
+        }
+    }
+}
+
+/// A release.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ReleaseView {
+    #[schema(value_type = String)]
+    pub id: ReleaseId,
+    #[schema(value_type = String)]
+    pub site: SiteName,
+    pub state: ReleaseState,
+    pub files_total: u64,
+    pub bytes_total: u64,
+    pub message: Option<String>,
+    pub source: Option<SourceView>,
+    /// Who pushed it: the name of the token.
+    pub pushed_by: Option<String>,
+    #[schema(value_type = String)]
+    pub created_at: Timestamp,
+    #[schema(value_type = Option<String>)]
+    pub finalized_at: Option<Timestamp>,
+    /// When it went live last.
+    #[schema(value_type = Option<String>)]
+    pub activated_at: Option<Timestamp>,
+    /// Where visitors see it, while they can.
+    pub url: Option<String>,
+    pub preview: Option<PreviewView>,
+    pub failure: Option<String>,
+    /// Every edge and how far it is with this release.
+    pub edges: Vec<EdgeProgress>,
+    /// Rises with every change of the fields above; give it as `after` to wait for the next.
+    pub progress: u64,
+}
+
+/// The preview side of a release.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PreviewView {
+    #[schema(value_type = String)]
+    pub host: Host,
+    #[schema(value_type = Option<String>)]
+    pub expires_at: Option<Timestamp>,
+}
+
+/// How far one edge is with one release.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EdgeProgress {
+    #[schema(value_type = String)]
+    pub name: MachineName,
+    pub state: EdgeReleaseState,
+    /// Milliseconds from finalize (or, for an already staged release, from activate) to this state.
+    pub ms: Option<u64>,
+    /// Why it cannot, when it cannot.
+    pub reason: Option<String>,
+}
+
+/// What an edge does with a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EdgeReleaseState {
+    /// Fetching blobs.
+    Staging,
+    /// All blobs on disk.
+    Staged,
+    /// Serving it.
+    Active,
+    /// Held back by an error that `reason` tells.
+    Failed,
+    /// Not heard from.
+    Away,
+}
+
+/// `POST /v1/sites/{site}/releases/{release}/finalize`: all blobs are there.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Finalize {
+    /// Go live as soon as it is staged. Previews go live on their own host either way.
+    #[serde(default = "yes")]
+    pub activate: bool,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+/// `POST /v1/sites/{site}/rollback`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rollback {
+    /// The release to go back to; the one active before otherwise.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub release: Option<ReleaseId>,
+}
+
+/// `POST /v1/sites/{site}/releases/prune`.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Prune {
+    /// How many of the newest releases stay, besides the active one and live previews.
+    pub keep: u32,
+}
+
+/// What was pruned.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Pruned {
+    #[schema(value_type = Vec<String>)]
+    pub releases: Vec<ReleaseId>,
+}
+
+/// `POST /v1/packs`: what became of a pack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PackStored {
+    pub stored: u64,
+    pub already_present: u64,
+}
+
+/// A machine of the fleet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct MachineView {
+    #[schema(value_type = String)]
+    pub id: MachineId,
+    #[schema(value_type = String)]
+    pub name: MachineName,
+    pub role: MachineRole,
+    #[schema(value_type = Option<String>)]
+    pub region: Option<RegionName>,
+    pub location: Option<Location>,
+    /// Addresses that visitors and resolvers reach it at.
+    pub addresses: Vec<String>,
+    pub ports: Ports,
+    /// Whether its stream to control is open and its reports are fresh.
+    pub is_connected: bool,
+    pub is_drained: bool,
+    /// Whether it has acted on the newest revision meant for it.
+    pub is_current: bool,
+    pub revision: Option<u64>,
+    pub version: String,
+    pub health: Health,
+    #[schema(value_type = String)]
+    pub joined_at: Timestamp,
+    #[schema(value_type = Option<String>)]
+    pub last_seen_at: Option<Timestamp>,
+}
+
+/// `POST /v1/join-tokens`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewJoinToken {
+    pub role: MachineRole,
+    /// Only a machine of this name may use it.
+    #[schema(value_type = String)]
+    pub name: MachineName,
+    /// One hour otherwise.
+    #[serde(default)]
+    pub expires_ms: Option<u64>,
+}
+
+/// A join token; it is shown once.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct JoinTokenCreated {
+    pub token: String,
+    #[schema(value_type = String)]
+    pub expires_at: Timestamp,
+}
+
+/// What a token may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// Read sites, releases and machines.
+    Read,
+    /// Push, activate, roll back and delete releases; add and remove hosts.
+    Push,
+    /// Everything: sites, machines and tokens.
+    Admin,
+}
+
+/// `POST /v1/tokens`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewToken {
+    /// What people call it.
+    pub name: String,
+    pub scope: Scope,
+    /// The sites it is for; empty: all of them.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub sites: Vec<SiteName>,
+    /// Never expires otherwise.
+    #[serde(default)]
+    pub expires_ms: Option<u64>,
+}
+
+/// A token, without its secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TokenView {
+    #[schema(value_type = String)]
+    pub id: TokenId,
+    pub name: String,
+    pub scope: Scope,
+    #[schema(value_type = Vec<String>)]
+    pub sites: Vec<SiteName>,
+    #[schema(value_type = String)]
+    pub created_at: Timestamp,
+    #[schema(value_type = Option<String>)]
+    pub expires_at: Option<Timestamp>,
+    #[schema(value_type = Option<String>)]
+    pub last_used_at: Option<Timestamp>,
+}
+
+/// A new token; the secret is shown once.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct TokenCreated {
+    pub token: TokenView,
+    /// `nigh_pat_…` or `nigh_ci_…`.
+    pub secret: String,
+}
+
+/// `GET /v1/status`: the fleet at a glance.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct StatusView {
+    pub version: String,
+    pub revision: u64,
+    pub sites_total: u64,
+    pub releases_total: u64,
+    pub blobs_total: u64,
+    pub blobs_bytes: u64,
+    pub disk_free_bytes: u64,
+    pub machines: Vec<MachineView>,
+    /// What an operator should look at.
+    pub warnings: Vec<String>,
+}

@@ -1,0 +1,28 @@
+//! Words and messages that cross a process boundary, parsed on the way in.
+//!
+//! `digest`, `names`, `path`, `ids` and `time` are the words. `manifest`, `rules`, `pack` and
+//! `variants` are documents that travel as blobs. `state`, `watch` and `report` are what control
+//! and a machine say to each other; `api` is what control and people say to each other.
+//! Nothing here does I/O, reads a clock or trusts its input.
+
+pub mod api;
+pub mod digest;
+pub mod ids;
+pub mod manifest;
+pub mod names;
+pub mod pack;
+pub mod path;
+pub mod report;
+pub mod rules;
+pub mod state;
+pub mod time;
+pub mod variants;
+pub mod watch;
+pub mod zone;
+
+pub use digest::Digest;
+pub use ids::{MachineId, OperationId, ReleaseId, TokenId};
+pub use manifest::{Entry, Manifest};
+pub use names::{Host, MachineName, PreviewName, RegionName, SiteName};
+pub use path::SitePath;
+pub use time::Timestamp;

@@ -1,0 +1,130 @@
+//! What a machine tells control: `POST /machine/v1/join` once, `POST /machine/v1/report` on every
+//! change and at least every [`REPORT_MS`].
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{
+    MachineName, RegionName, ReleaseId, SiteName, Timestamp,
+    state::{Location, Revision},
+};
+
+/// How often a machine reports when nothing changes.
+pub const REPORT_MS: u64 = 5_000;
+/// After how long without a report control counts a machine as away.
+pub const AWAY_AFTER_MS: u64 = 12_000;
+/// The longest report, in bytes.
+pub const REPORT_MAX_BYTES: usize = 4 << 20;
+
+/// What a machine is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum MachineRole {
+    Edge,
+    Dns,
+}
+
+impl MachineRole {
+    /// The word in paths, logs and commands.
+    pub const fn label(self) -> &'static str {
+        match self {
+            MachineRole::Edge => "edge",
+            MachineRole::Dns => "dns",
+        }
+    }
+}
+
+/// `POST /machine/v1/join`: a machine asks to be one of the fleet. Sent without a client
+/// certificate, authorised by the single-use join token.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct JoinRequest {
+    pub token: String,
+    /// PKCS #10 certificate request, PEM: the machine's key never leaves it.
+    pub csr_pem: String,
+    pub about: MachineAbout,
+}
+
+/// The answer to a join.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct JoinResponse {
+    pub name: MachineName,
+    /// The machine's certificate, PEM.
+    pub certificate_pem: String,
+    /// Control's CA, PEM.
+    pub ca_pem: String,
+}
+
+/// What a machine knows of itself from its own configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MachineAbout {
+    pub role: MachineRole,
+    pub name: MachineName,
+    /// Edges only.
+    pub region: Option<RegionName>,
+    pub location: Option<Location>,
+    /// Addresses that visitors and resolvers reach it at.
+    pub ipv4: Vec<Ipv4Addr>,
+    pub ipv6: Vec<Ipv6Addr>,
+    pub ports: Ports,
+    /// The version of nigh that runs there.
+    pub version: String,
+}
+
+/// The public ports of a machine. Zero: not served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Ports {
+    pub http: u16,
+    pub https: u16,
+    pub dns: u16,
+}
+
+/// How things stand on a machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    pub about: MachineAbout,
+    /// The revision on its disk and acted on.
+    pub revision: Option<Revision>,
+    /// Edges: one per site of the state.
+    pub sites: Vec<SiteReport>,
+    pub health: Health,
+    /// The machine's clock, so that control can warn of one that is wrong.
+    pub sent_at: Timestamp,
+}
+
+/// One site on an edge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SiteReport {
+    pub site: SiteName,
+    /// Releases whose blobs are all verified and on disk.
+    pub staged: Vec<ReleaseId>,
+    /// The release that is served.
+    pub active: Option<ReleaseId>,
+    /// Releases that cannot be staged now, and why; tried again all the same.
+    pub failed: Vec<StageFailure>,
+    /// Blobs of the newest release that is not staged yet.
+    pub missing_blobs: u64,
+}
+
+/// Why a release is not staged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageFailure {
+    pub release: ReleaseId,
+    pub reason: String,
+}
+
+/// How a machine feels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Health {
+    /// Share of CPU time that the host took away, 0 to 1.
+    pub cpu_steal_ratio: f64,
+    /// Pressure stall, `some` over 10 s, 0 to 1.
+    pub cpu_pressure_ratio: f64,
+    pub io_pressure_ratio: f64,
+    pub memory_pressure_ratio: f64,
+    /// Free bytes where the state lies.
+    pub disk_free_bytes: u64,
+    pub resident_bytes: u64,
+    pub uptime_ms: u64,
+}

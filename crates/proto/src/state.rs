@@ -1,0 +1,203 @@
+//! What should one machine hold and do?
+//!
+//! A machine's desired state is one document with a [`Revision`]. It stays small: manifests, rule
+//! sets and variant indexes are blobs named by digest.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Digest, Host, MachineName, RegionName, ReleaseId, SiteName, Timestamp,
+    zone::{DnsName, Zone},
+};
+
+/// Control's number for a state of the fleet; it only rises.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+pub struct Revision(pub u64);
+
+/// The whole desired state of one machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "role", rename_all = "lowercase")]
+pub enum MachineState {
+    Edge(EdgeState),
+    Dns(DnsState),
+}
+
+impl MachineState {
+    /// The revision of the document, whatever the role.
+    pub const fn revision(&self) -> Revision {
+        match self {
+            MachineState::Edge(state) => state.revision,
+            MachineState::Dns(state) => state.revision,
+        }
+    }
+}
+
+/// What an edge serves.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EdgeState {
+    pub revision: Revision,
+    pub machine: MachineName,
+    pub region: RegionName,
+    pub sites: Vec<SiteState>,
+    pub certificates: Vec<Certificate>,
+}
+
+/// One site, as an edge holds it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SiteState {
+    pub name: SiteName,
+    /// Every host the site answers to, its default host among them.
+    pub hosts: Vec<Host>,
+    /// Whether plain HTTP is answered with a redirect to `https`.
+    pub https_redirect: bool,
+    /// Every release whose blobs the edge must hold: newest first. What is not listed may be
+    /// collected.
+    pub releases: Vec<ReleaseRef>,
+    /// The one served on [`hosts`](Self::hosts). It is always among `releases`.
+    pub active: Option<ReleaseId>,
+    /// Releases served on hosts of their own, never indexed by search engines.
+    pub previews: Vec<PreviewRef>,
+}
+
+/// Where a release's documents are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReleaseRef {
+    pub id: ReleaseId,
+    /// A [`Manifest`](crate::Manifest).
+    pub manifest: Digest,
+    /// A [`RuleSet`](crate::rules::RuleSet).
+    pub rules: Digest,
+    /// A [`VariantIndex`](crate::variants::VariantIndex); it may arrive, and change, after the release
+    /// is live.
+    pub variants: Option<Digest>,
+    /// When the release was finalized: the `Last-Modified` of files that it brought.
+    pub created_at: Timestamp,
+    pub purpose: ReleasePurpose,
+}
+
+/// Why an edge holds a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ReleasePurpose {
+    /// To be served now, or as soon as control says so.
+    Serve,
+    /// It was active before; its immutable files stay reachable until then.
+    Grace { until: Timestamp },
+}
+
+/// A preview: a release on a host of its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PreviewRef {
+    pub host: Host,
+    pub release: ReleaseId,
+    /// The edge stops serving it then, even with control gone.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// A certificate and its key. Never logged.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// The names it is for; a name may begin with `*.`.
+    pub names: Vec<DnsName>,
+    /// Leaf first, PEM.
+    pub chain_pem: String,
+    /// PKCS #8, PEM.
+    pub key_pem: String,
+    pub not_after: Timestamp,
+}
+
+impl std::fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Certificate")
+            .field("names", &self.names)
+            .field("not_after", &self.not_after)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a DNS server answers from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DnsState {
+    pub revision: Revision,
+    pub machine: MachineName,
+    pub zones: Vec<Zone>,
+    /// Every edge that may be named in an answer, drained ones too.
+    pub edges: Vec<DnsEdge>,
+    pub sites: Vec<DnsSite>,
+    /// The operator's own networks; they win over GeoIP, the longest prefix first.
+    pub networks: Vec<OperatorNetwork>,
+    /// TTL of steered answers, in seconds.
+    pub steered_ttl_s: u32,
+    /// How many addresses a steered answer holds at most.
+    pub answer_addresses_max: u8,
+}
+
+/// An edge as a DNS server sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DnsEdge {
+    pub name: MachineName,
+    pub region: RegionName,
+    pub location: Location,
+    pub ipv4: Vec<Ipv4Addr>,
+    pub ipv6: Vec<Ipv6Addr>,
+    /// Where to ask `/.well-known/nigh/health` over plain HTTP.
+    pub probes: Vec<ProbeTarget>,
+    /// Left out of answers while any other edge is up.
+    pub is_drained: bool,
+}
+
+/// An address that a probe connects to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ProbeTarget {
+    pub ip: IpAddr,
+    pub port: u16,
+}
+
+/// A place on earth, in degrees.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Location {
+    pub latitude: f64,
+    pub longitude: f64,
+}
+
+impl Location {
+    /// Whether both numbers are degrees of a place on earth.
+    pub fn is_valid(self) -> bool {
+        (-90.0..=90.0).contains(&self.latitude) && (-180.0..=180.0).contains(&self.longitude)
+    }
+}
+
+/// A site as a DNS server sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DnsSite {
+    pub name: SiteName,
+    /// Hosts (preview hosts among them) whose A and AAAA are the nearest edges. Only those within a
+    /// zone are answered.
+    pub hosts: Vec<Host>,
+    /// Edges that do not serve the site's active release yet.
+    pub lagging: Vec<MachineName>,
+}
+
+/// Where the addresses of a network are, as the operator knows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OperatorNetwork {
+    pub network: IpNet,
+    pub target: NetworkTarget,
+}
+
+/// What an operator says of a network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NetworkTarget {
+    /// It is there; the nearest edge follows.
+    Location(Location),
+    /// Edges of this region first.
+    Region(RegionName),
+    /// This edge first.
+    Edge(MachineName),
+}
