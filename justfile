@@ -1,0 +1,28 @@
+# `just` lists these; each is one command that also works without just.
+
+default:
+    @just --list
+
+# The whole CDN on this machine: three edges, DNS, control, a sample site.
+demo *ARGS:
+    cargo run --release -- demo {{ARGS}}
+
+# Installs what tests need and runs them all.
+test *ARGS:
+    ./tests/run {{ARGS}}
+
+# Format, lints, documentation and dependency policy.
+check:
+    cargo fmt --all --check
+    cargo clippy --locked --workspace --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
+    cargo deny --locked check bans licenses sources
+
+# Everything that CI runs.
+ci:
+    bash .ci/run
+
+# The figures of docs/benchmarks.md, peers and nigh in one run.
+bench *ARGS:
+    ./tests/install --bench
+    cargo run --release -p nigh-bench -- {{ARGS}}
