@@ -15,7 +15,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("control", &["proto", "durable", "daemon", "core", "dev:testkit"]),
     ("testkit", &["proto", "durable", "client"]),
     ("bench", &["proto", "client", "testkit", "core", "dns"]),
-    ("nigh", &["proto", "durable", "daemon", "core", "client", "dns", "edge", "control", "testkit"]),
+    (
+        "nigh",
+        &["proto", "durable", "daemon", "core", "client", "dns", "edge", "control", "testkit"],
+    ),
     ("tests", &["proto", "client", "testkit", "core"]),
 ];
 
@@ -54,7 +57,8 @@ fn arrows_point_down_only() {
         let path = if *name == "tests" { name.to_string() } else { format!("crates/{name}") };
         let manifest = manifest(&format!("{path}/Cargo.toml"));
         let allowed: BTreeSet<String> = allowed.iter().map(|&arrow| arrow.to_owned()).collect();
-        let used = &arrows(&manifest, "dependencies", "") | &arrows(&manifest, "build-dependencies", "");
+        let used =
+            &arrows(&manifest, "dependencies", "") | &arrows(&manifest, "build-dependencies", "");
         let new: Vec<_> = used.difference(&allowed).collect();
         assert!(new.is_empty(), "{name} may not use {new:?}");
         let in_tests = arrows(&manifest, "dev-dependencies", "");
@@ -95,9 +99,14 @@ fn proto_and_core_read_no_clock_no_environment_and_no_socket() {
         for file in rust_files(&root().join("crates").join(crate_name).join("src")) {
             let text = fs::read_to_string(&file).unwrap();
             let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-            for banned in
-                ["SystemTime::now", "Instant::now", "std::env", "env::var", "TcpStream", "UdpSocket"]
-            {
+            for banned in [
+                "SystemTime::now",
+                "Instant::now",
+                "std::env",
+                "env::var",
+                "TcpStream",
+                "UdpSocket",
+            ] {
                 assert!(!code.contains(banned), "{file:?} uses {banned}");
             }
         }

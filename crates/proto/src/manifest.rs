@@ -160,7 +160,11 @@ fn parse_line(text: &str, line: usize) -> Result<Entry, InvalidManifest> {
 /// Digits without sign or leading zeros, so that one size has one spelling.
 fn parse_size(text: &str) -> Option<u64> {
     let is_plain = text == "0" || text.starts_with(|first: char| ('1'..='9').contains(&first));
-    if is_plain && text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
+    if is_plain && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        text.parse().ok()
+    } else {
+        None
+    }
 }
 
 /// `type/subtype` with optional parameters and no white space (RFC 9110, section 8.3.1).
@@ -249,7 +253,8 @@ mod tests {
             text.extend(&bytes);
             for candidate in [&bytes, &text] {
                 if let Ok(manifest) = Manifest::parse(candidate) {
-                    prop_assert_eq!(manifest.encode().as_bytes(), &candidate[..]);
+                    let text = manifest.encode();
+                    prop_assert_eq!(text.as_bytes(), &candidate[..]);
                 }
             }
         }

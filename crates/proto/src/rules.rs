@@ -149,14 +149,13 @@ pub struct Hsts {
 }
 
 /// Everything that a release asks of edges besides its files.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct RuleSet {
     pub dialect: Dialect,
     pub html: HtmlMode,
     pub not_found: NotFound,
-    /// Whether plain HTTP is redirected to HTTPS where the edge has a certificate.
-    pub https_redirect: bool,
+    /// Sent over HTTPS only.
     pub hsts: Option<Hsts>,
     /// In file order: the first that matches is the one that applies.
     pub redirects: Vec<Redirect>,
@@ -164,23 +163,9 @@ pub struct RuleSet {
     pub headers: Vec<HeaderBlock>,
 }
 
-impl Default for RuleSet {
-    fn default() -> Self {
-        RuleSet {
-            dialect: Dialect::default(),
-            html: HtmlMode::default(),
-            not_found: NotFound::default(),
-            https_redirect: true,
-            hsts: None,
-            redirects: Vec::new(),
-            headers: Vec::new(),
-        }
-    }
-}
-
 /// Something that `nigh check` and control found in a site's files.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
-pub struct Finding {
+pub struct Notice {
     /// `_redirects`, `_headers` or `nigh.toml`.
     pub file: String,
     /// From 1; 0 when the whole file is meant.
@@ -221,7 +206,7 @@ pub enum InvalidRule {
 }
 
 impl InvalidRule {
-    /// The stable word for [`Finding::code`].
+    /// The stable word for [`Notice::code`].
     pub const fn code(&self) -> &'static str {
         match self {
             InvalidRule::TooLong { .. } => "too_long",

@@ -201,3 +201,106 @@ pub enum NetworkTarget {
     /// This edge first.
     Edge(MachineName),
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn edge_state(revision: u64, hosts: &[String]) -> MachineState {
+        let release = ReleaseId::new(revision, [7; 10]);
+        MachineState::Edge(EdgeState {
+            revision: Revision(revision),
+            machine: "fra1".parse().unwrap(),
+            region: "eu-frankfurt".parse().unwrap(),
+            sites: vec![SiteState {
+                name: "docs".parse().unwrap(),
+                hosts: hosts.iter().map(|host| host.parse().unwrap()).collect(),
+                https_redirect: true,
+                releases: vec![ReleaseRef {
+                    id: release.clone(),
+                    manifest: Digest::of(b"manifest"),
+                    rules: Digest::of(b"rules"),
+                    variants: None,
+                    created_at: Timestamp::from_unix_ms(1_769_860_800_123),
+                    purpose: ReleasePurpose::Grace { until: Timestamp::from_unix_ms(5) },
+                }],
+                active: Some(release),
+                previews: Vec::new(),
+            }],
+            certificates: Vec::new(),
+        })
+    }
+
+    fn dns_state(revision: u64, hosts: &[String], latitude: f64) -> MachineState {
+        let location = Location { latitude, longitude: -latitude };
+        MachineState::Dns(DnsState {
+            revision: Revision(revision),
+            machine: "dns1".parse().unwrap(),
+            zones: Vec::new(),
+            edges: vec![DnsEdge {
+                name: "fra1".parse().unwrap(),
+                region: "eu-frankfurt".parse().unwrap(),
+                location,
+                ipv4: vec![Ipv4Addr::new(192, 0, 2, 1)],
+                ipv6: vec![Ipv6Addr::LOCALHOST],
+                probes: vec![ProbeTarget { ip: Ipv4Addr::LOCALHOST.into(), port: 80 }],
+                is_drained: false,
+            }],
+            sites: vec![DnsSite {
+                name: "docs".parse().unwrap(),
+                hosts: hosts.iter().map(|host| host.parse().unwrap()).collect(),
+                lagging: vec!["fra1".parse().unwrap()],
+            }],
+            networks: vec![OperatorNetwork {
+                network: "10.0.0.0/8".parse().unwrap(),
+                target: NetworkTarget::Location(location),
+            }],
+            steered_ttl_s: 20,
+            answer_addresses_max: 2,
+        })
+    }
+
+    #[test]
+    fn a_private_key_is_never_shown() {
+        let certificate = Certificate {
+            names: Vec::new(),
+            chain_pem: "chain".to_owned(),
+            key_pem: "secret".to_owned(),
+            not_after: Timestamp::default(),
+        };
+        assert!(!format!("{certificate:?}").contains("secret"));
+    }
+
+    proptest! {
+        #[test]
+        fn states_round_trip(
+            revision in any::<u64>(),
+            hosts in proptest::collection::vec("[a-z]{1,9}(\\.[a-z]{1,9}){0,3}", 0..5),
+            latitude in -90.0..90.0f64,
+        ) {
+            for state in [edge_state(revision, &hosts), dns_state(revision, &hosts, latitude)] {
+                let text = serde_json::to_vec(&state).unwrap();
+                prop_assert_eq!(serde_json::from_slice::<MachineState>(&text).unwrap(), state);
+            }
+        }
+
+        #[test]
+        fn a_damaged_state_is_refused_or_read_and_never_a_panic(
+            cut in 0usize..2000,
+            flip in any::<(usize, u8)>(),
+        ) {
+            let hosts = ["docs.nigh.test".to_owned()];
+            for state in [edge_state(1, &hosts), dns_state(1, &hosts, 0.0)] {
+                let mut text = serde_json::to_vec(&state).unwrap();
+                let index = flip.0 % text.len();
+                text[index] ^= flip.1;
+                let _ = serde_json::from_slice::<MachineState>(&text);
+                if cut < text.len() {
+                    prop_assert!(serde_json::from_slice::<MachineState>(&text[..cut]).is_err());
+                }
+            }
+        }
+    }
+}

@@ -101,7 +101,9 @@ impl VariantIndex {
         for (index, text) in body.split_inclusive('\n').enumerate() {
             let line = index + 2;
             let variant = parse_line(text).ok_or(InvalidVariants::Line { line })?;
-            if variants.last().is_some_and(|last| (last.of, last.coding) >= (variant.of, variant.coding))
+            if variants
+                .last()
+                .is_some_and(|last| (last.of, last.coding) >= (variant.of, variant.coding))
             {
                 return Err(InvalidVariants::Order { line });
             }
