@@ -1,1 +1,7 @@
-//! (being written)
+//! Authoritative answers, nearest healthy edge first.
+
+pub mod config;
+pub mod server;
+
+pub use config::DnsConfig;
+pub use server::{DnsServer, StartError};
