@@ -44,7 +44,7 @@ impl Metrics {
         });
     }
 
-    /// All metrics in the OpenMetrics text format.
+    /// All metrics in the `OpenMetrics` text format.
     pub fn encode(&self) -> Result<String, fmt::Error> {
         let mut page = String::new();
         text::encode(

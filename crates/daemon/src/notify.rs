@@ -1,6 +1,6 @@
 //! What does the service manager need to hear, and when?
 //!
-//! The protocol is sd_notify(3): datagrams of `KEY=VALUE` lines to the socket named by
+//! The protocol is `sd_notify(3)`: datagrams of `KEY=VALUE` lines to the socket named by
 //! `NOTIFY_SOCKET`. nigh adds `X_NIGH_LISTENERS` to the ready message, one line of JSON with the
 //! addresses that were bound, so that whoever started the process need not poll or guess ports.
 
@@ -164,4 +164,67 @@ fn ready_message(role: &str, listeners: &[Listener], pid: u32) -> String {
 /// A newline would begin another message.
 fn one_line(text: &str) -> String {
     text.replace(['\n', '\r'], " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ready_message_has_every_listener_on_one_line() {
+        let listeners =
+            [("http", "127.0.0.1:80".parse().unwrap()), ("https", "[::1]:443".parse().unwrap())];
+        let message = ready_message("edge", &listeners, 7);
+        let lines: Vec<&str> = message.lines().collect();
+        assert_eq!(lines[..2], ["READY=1", "STATUS=serving http 127.0.0.1:80 https [::1]:443"]);
+        let json = lines[2].strip_prefix("X_NIGH_LISTENERS=").unwrap();
+        let json: serde_json::Value = serde_json::from_str(json).unwrap();
+        let expected = serde_json::json!(
+            {"role": "edge", "http": "127.0.0.1:80", "https": "[::1]:443", "pid": 7}
+        );
+        assert_eq!((json, lines.len()), (expected, 3));
+    }
+
+    #[test]
+    fn the_watchdog_is_for_this_process_or_off() {
+        let minute = Some(Duration::from_secs(60));
+        for (usec, pid, timeout) in [
+            (Some("60000000"), None, minute),
+            (Some("60000000"), Some("7"), minute),
+            (Some("60000000"), Some("8"), None),
+            (Some("60000000"), Some("x"), None),
+            (Some("0"), None, None),
+            (Some("soon"), None, None),
+            (None, Some("7"), None),
+        ] {
+            assert_eq!(watchdog_timeout(usec, pid, 7), timeout, "{usec:?} {pid:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_no_socket_is_named() {
+        for address in ["notify", "vsock:2:1234", ""] {
+            let error = Notify::to(OsStr::new(address)).unwrap_err();
+            assert!(error.to_string().contains(&format!("{address:?}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_manager_that_is_gone_does_not_hurt() {
+        let dir = tempfile::tempdir().unwrap();
+        let notify = Notify::to(dir.path().join("gone").as_os_str()).unwrap();
+        notify.ready("edge", &[]);
+        notify.stopping();
+    }
+
+    #[test]
+    fn a_status_cannot_smuggle_in_another_message() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        Notify::to(path.as_os_str()).unwrap().status("bad\nSTOPPING=1");
+        let mut message = [0; 100];
+        let length = manager.recv(&mut message).unwrap();
+        assert_eq!(&message[..length], b"STATUS=bad STOPPING=1");
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! A socket unit keeps the port while the service restarts, so that no visitor is refused. The
 //! sockets come in the order of the unit's `Listen…=` lines, each with the name of
-//! `FileDescriptorName=`, or of the unit when that is not set (sd_listen_fds(3)).
+//! `FileDescriptorName=`, or of the unit when that is not set (`sd_listen_fds(3)`).
 
 use std::{
     fmt,

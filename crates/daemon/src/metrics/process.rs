@@ -11,7 +11,7 @@ use prometheus_client::{
     metrics::{counter::ConstCounter, gauge::ConstGauge},
 };
 
-/// Clock ticks per second in `/proc`: the kernel's USER_HZ, 100 on every architecture we build for.
+/// Clock ticks per second in `/proc`: the kernel's `USER_HZ`, 100 on every architecture we build for.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 #[derive(Debug)]
@@ -56,7 +56,7 @@ fn write(
     metric.encode(page.encode_descriptor(name, help, None, metric.metric_type())?)
 }
 
-/// What `/proc/self/stat` says (proc_pid_stat(5)).
+/// What `/proc/self/stat` says (`proc_pid_stat(5)`).
 #[derive(Debug, PartialEq)]
 struct Stat {
     cpu_seconds: f64,
