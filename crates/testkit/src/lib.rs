@@ -1,1 +1,4 @@
 //! (being written)
+
+pub mod geo_fixture;
+pub mod mmdb;
