@@ -116,7 +116,6 @@ async fn serve(sockets: Sockets) -> Result<(), Box<dyn Error>> {
         config: read(&file).map_err(|error| error.to_string())?,
         reread: Box::new(move || read(&file)),
         ops: TcpListen::on(LOOPBACK),
-        version: env!("CARGO_PKG_VERSION"),
         context: Context { sockets, grace, ..Context::new(Echo::NAME, env!("CARGO_PKG_VERSION")) },
         notify: notify(arguments)?,
     };

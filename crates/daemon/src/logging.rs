@@ -111,7 +111,8 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    // Told of a broken stderr on stderr, a role would panic: it goes on unheard instead.
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer).log_internal_errors(false);
     match format {
         LogFormat::Text => lines.with_ansi(has_colour).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),

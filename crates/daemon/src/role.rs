@@ -13,7 +13,7 @@ use crate::{
     metrics::Metrics,
     notify::{Listener, Notify},
     ops::{Ops, Pages},
-    readiness::Readiness,
+    readiness::{Condition, Readiness},
     signals::{InstallError, Signal, Signals},
     sockets::Sockets,
     tasks::Tasks,
@@ -21,6 +21,9 @@ use crate::{
 
 /// How much longer than the grace a role may take to stop before it is left behind.
 const STOP_MARGIN: Duration = Duration::from_secs(5);
+
+/// No signal is heard while a role reloads, so it may not take longer.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A part of nigh that runs until it is told to stop: control, an edge, a DNS server.
 pub trait Role: Sized + Send {
@@ -52,6 +55,8 @@ pub trait Role: Sized + Send {
 /// What a role is given to work with. Tests make their own by [`Context::new`].
 #[derive(Clone, Debug)]
 pub struct Context {
+    /// Of the program, as in `nigh --version`.
+    pub version: &'static str,
     pub clock: Clock,
     /// Owns every task of the role.
     pub tasks: Tasks,
@@ -69,6 +74,7 @@ impl Context {
         let metrics = Metrics::new(role, version);
         metrics.watch_tasks(&tasks);
         Self {
+            version,
             clock: Clock::system(),
             tasks,
             metrics,
@@ -89,7 +95,6 @@ pub struct Setup<C> {
     pub reread: Reread<C>,
     /// Where the operations pages are.
     pub ops: TcpListen,
-    pub version: &'static str,
     pub context: Context,
     pub notify: Notify,
 }
@@ -118,33 +123,23 @@ pub enum Ended {
 
 /// Runs a role until a signal stops it.
 pub async fn run<R: Role>(setup: Setup<R::Config>) -> Result<Ended, RunError> {
-    let Setup { config, reread, ops, version, context, notify } = setup;
+    let Setup { config, reread, ops, context, notify } = setup;
     let signals = Signals::install()?;
     limits::raise_open_files();
     let running = context.readiness.condition("role", "starting");
-    let ops = Ops::start(&ops, pages::<R>(version, &context))?;
+    let ops = Ops::start(&ops, pages::<R>(&context))?;
     let watchdog = Tasks::new();
     watchdog.spawn("watchdog", notify.clone().ping_watchdog(watchdog.stopping().clone()));
 
     let mut life = Life { context, notify, signals, reread };
-    let ended = match life.start::<R>(config).await? {
-        None => Ok(Ended::CutShort),
-        Some(mut role) => {
-            life.announce(&role, &ops);
-            running.set_ready();
-            let asked = life.supervise(&mut role).await;
-            running.set_unready("stopping");
-            let ended = life.drain(role).await;
-            asked.map(|()| ended)
-        }
-    };
+    let ended = life.live::<R>(config, &ops, &running).await;
     ops.stop().await;
     watchdog.stop(Duration::ZERO).await;
     ended
 }
 
-fn pages<R: Role>(version: &'static str, context: &Context) -> Pages {
-    let Context { metrics, readiness, .. } = context.clone();
+fn pages<R: Role>(context: &Context) -> Pages {
+    let Context { version, metrics, readiness, .. } = context.clone();
     Pages { role: R::NAME, version, metrics, readiness }
 }
 
@@ -157,25 +152,37 @@ struct Life<C> {
 }
 
 impl<C: Send> Life<C> {
+    async fn live<R: Role<Config = C>>(
+        &mut self,
+        config: C,
+        ops: &Ops,
+        running: &Condition,
+    ) -> Result<Ended, RunError> {
+        let Some(mut role) = self.start::<R>(config).await? else {
+            return Ok(Ended::CutShort);
+        };
+        self.announce(&role, ops);
+        running.set_ready();
+        let asked = self.supervise(&mut role).await;
+        running.set_unready("stopping");
+        let ended = self.drain(role).await;
+        asked.map(|()| ended)
+    }
+
     /// `None` when a signal said to stop before the role had started.
     async fn start<R: Role<Config = C>>(&mut self, config: C) -> Result<Option<R>, RunError> {
-        let mut starting = std::pin::pin!(R::start(config, self.context.clone()));
-        let started = loop {
-            tokio::select! {
-                started = starting.as_mut() => break started,
-                signal = self.signals.next() => if signal == Signal::Stop {
-                    tracing::info!("{} was told to stop before it had started", R::NAME);
-                    return Ok(None);
-                }
+        let starting = R::start(config, self.context.clone());
+        let started = tokio::select! {
+            started = starting => started.map(Some),
+            () = self.signals.stop() => {
+                tracing::info!("{} was told to stop before it had started", R::NAME);
+                Ok(None)
             }
         };
-        match started {
-            Ok(role) => Ok(Some(role)),
-            Err(error) => {
-                self.context.tasks.stop(Duration::ZERO).await;
-                Err(RunError::Start { role: R::NAME, source: error.into() })
-            }
+        if !matches!(started, Ok(Some(_))) {
+            self.context.tasks.stop(Duration::ZERO).await;
         }
+        started.map_err(|error| RunError::Start { role: R::NAME, source: error.into() })
     }
 
     fn announce<R: Role>(&self, role: &R, ops: &Ops) {
@@ -207,7 +214,10 @@ impl<C: Send> Life<C> {
     async fn reload<R: Role<Config = C>>(&mut self, role: &mut R) {
         self.notify.reloading();
         let reloaded = match (self.reread)() {
-            Ok(config) => role.reload(config).await.map_err(Into::into),
+            Ok(config) => match tokio::time::timeout(RELOAD_TIMEOUT, role.reload(config)).await {
+                Ok(reloaded) => reloaded.map_err(Into::into),
+                Err(elapsed) => Err(elapsed.into()),
+            },
             Err(error) => Err(error),
         };
         match reloaded {
@@ -227,15 +237,12 @@ impl<C: Send> Life<C> {
         let grace = self.context.grace;
         tracing::info!("{} stops; requests in flight have {grace:?}", R::NAME);
         self.notify.stopping();
-        let stopped = async {
-            role.stop().await;
-            self.context.tasks.stop(Duration::ZERO).await == 0
-        };
-        let is_drained = tokio::select! {
-            stopped = tokio::time::timeout(grace + STOP_MARGIN, stopped) => stopped == Ok(true),
+        let is_in_time = tokio::select! {
+            stopped = tokio::time::timeout(grace + STOP_MARGIN, role.stop()) => stopped.is_ok(),
             () = self.signals.interrupted() => false,
         };
-        if is_drained { Ended::Drained } else { Ended::CutShort }
+        let tasks_aborted = self.context.tasks.stop(Duration::ZERO).await;
+        if is_in_time && tasks_aborted == 0 { Ended::Drained } else { Ended::CutShort }
     }
 }
 
@@ -256,7 +263,6 @@ impl<C: fmt::Debug> fmt::Debug for Setup<C> {
         f.debug_struct("Setup")
             .field("config", &self.config)
             .field("ops", &self.ops)
-            .field("version", &self.version)
             .finish_non_exhaustive()
     }
 }

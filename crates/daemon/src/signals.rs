@@ -49,6 +49,11 @@ impl Signals {
         }
     }
 
+    /// Ends when the process is to stop; what a reload would read is being read anyway.
+    pub async fn stop(&mut self) {
+        while self.next().await != Signal::Stop {}
+    }
+
     /// Ends at the next SIGINT: someone at a terminal does not want to wait for the drain.
     pub async fn interrupted(&mut self) {
         if self.interrupt.recv().await.is_none() {

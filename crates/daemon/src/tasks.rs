@@ -11,7 +11,7 @@ use std::{
     panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -36,6 +36,7 @@ struct Group {
     first_failure: Mutex<Option<&'static str>>,
     running: Mutex<BTreeMap<&'static str, usize>>,
     panicked: AtomicU64,
+    aborted: AtomicUsize,
 }
 
 /// Counts one task as running until it is dropped, however the task ends.
@@ -93,16 +94,17 @@ impl Tasks {
 
     /// Tells every task to end, waits up to `grace`, then aborts what is left.
     ///
-    /// Returns how many tasks had to be aborted.
+    /// Returns how many tasks had to be aborted, in this stop or an earlier one.
     pub async fn stop(&self, grace: Duration) -> usize {
         self.begin_stop();
         self.0.tracker.close();
         if tokio::time::timeout(grace, self.0.tracker.wait()).await.is_ok() {
-            return 0;
+            return self.0.aborted.load(Ordering::Relaxed);
         }
         let tasks_left = self.0.tracker.len();
         let names = self.names();
         tracing::warn!(tasks_left, "stopped with work in flight after {grace:?}: {names}");
+        self.0.aborted.fetch_max(tasks_left, Ordering::Relaxed);
         self.0.abort.cancel();
         if tokio::time::timeout(ABORT_WAIT, self.0.tracker.wait()).await.is_err() {
             tracing::warn!(tasks_left = self.0.tracker.len(), "a task does not yield: {names}");

@@ -56,7 +56,6 @@ async fn run_doomed(doom: Doom) -> RunError {
         config: (doom, alive),
         reread: Box::new(|| Err("nobody reloads here".into())),
         ops: TcpListen::on(SocketAddr::from(([127, 0, 0, 1], 0))),
-        version: "0",
         context: Context::new("doomed", "0"),
         notify: Notify::none(),
     };
@@ -86,7 +85,6 @@ async fn a_taken_operations_port_is_an_error_before_the_role_starts() {
         config: (Doom::Start, alive),
         reread: Box::new(|| Err("nobody reloads here".into())),
         ops: TcpListen::on(taken.local_addr().unwrap()),
-        version: "0",
         context: Context::new("doomed", "0"),
         notify: Notify::none(),
     };

@@ -184,8 +184,8 @@ fn a_visitor_that_outlasts_the_grace_is_cut_off_and_named_in_the_log() {
     role.signal(Signal::INT);
     let mut rest = Vec::new();
     let _ = visitor.read_to_end(&mut rest);
-    let (code, _, log) = role.end();
-    assert_eq!(code, Some(0));
+    let (code, last_word, log) = role.end();
+    assert_eq!((code, last_word.as_str()), (Some(0), "CutShort\n"));
     assert!(log.contains("stopped with work in flight") && log.contains("visitor (1)"), "{log}");
 }
 
@@ -276,4 +276,15 @@ fn a_socket_that_was_handed_over_is_used_instead_of_a_new_one() {
     let mut greeting = [0; 5];
     early.read_exact(&mut greeting).unwrap();
     assert_eq!(&greeting, b"hello");
+}
+
+#[test]
+fn a_role_outlives_whoever_read_its_log() {
+    let mut role = Echo::start(Wish::default());
+    drop(role.child.stderr.take());
+    let (mut visitor, _) = role.visit();
+    visitor.write_all(b"p").unwrap();
+    let mut rest = Vec::new();
+    let _ = visitor.read_to_end(&mut rest);
+    assert_eq!(role.visit().1, "hello");
 }
