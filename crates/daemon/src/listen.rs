@@ -272,33 +272,36 @@ mod tests {
         assert!(error.to_string().contains("CAP_NET_BIND_SERVICE"), "{error}");
     }
 
-    #[test]
-    fn a_listener_is_written_as_an_address_or_as_a_table() {
-        let address: SocketAddr = "[::1]:8443".parse().unwrap();
-        let short: TcpListen = serde_json::from_str("\"[::1]:8443\"").unwrap();
-        assert_eq!(short, TcpListen::on(address));
-        let long: TcpListen =
-            serde_json::from_str(r#"{"address": "[::1]:8443", "backlog": 7}"#).unwrap();
-        assert_eq!(long, TcpListen { backlog: 7, ..TcpListen::on(address) });
-        let udp: UdpListen =
-            serde_json::from_str(r#"{"address": "[::1]:8443", "reuse_port": true}"#).unwrap();
-        assert_eq!(udp, UdpListen { reuse_port: true, ..UdpListen::on(address) });
+    #[derive(Debug, PartialEq, Deserialize, Serialize)]
+    struct Config {
+        http: TcpListen,
+        dns: UdpListen,
     }
 
     #[test]
-    fn what_is_written_out_is_read_back() {
-        let listen = TcpListen { backlog: 7, ..TcpListen::on(loopback()) };
-        let text = serde_json::to_string(&listen).unwrap();
-        assert_eq!(serde_json::from_str::<TcpListen>(&text).unwrap(), listen);
+    fn a_listener_is_written_as_an_address_or_as_a_table() {
+        let (http, dns) = ("[::1]:8443".parse().unwrap(), "127.0.0.1:53".parse().unwrap());
+        let short = "http = \"[::1]:8443\"\ndns = \"127.0.0.1:53\"";
+        let expected = Config { http: TcpListen::on(http), dns: UdpListen::on(dns) };
+        assert_eq!(toml::from_str::<Config>(short).unwrap(), expected);
+        let long = "[http]\naddress = \"[::1]:8443\"\nbacklog = 7\n\
+            [dns]\naddress = \"127.0.0.1:53\"\nreuse_port = true";
+        let expected = Config {
+            http: TcpListen { backlog: 7, ..TcpListen::on(http) },
+            dns: UdpListen { reuse_port: true, ..UdpListen::on(dns) },
+        };
+        assert_eq!(toml::from_str::<Config>(long).unwrap(), expected);
+        let written = toml::to_string(&expected).unwrap();
+        assert_eq!(toml::from_str::<Config>(&written).unwrap(), expected, "{written}");
     }
 
     #[test]
     fn unknown_keys_and_hostnames_are_refused_with_what_is_expected() {
-        let error = serde_json::from_str::<TcpListen>(r#"{"address": "[::1]:1", "backlogs": 7}"#)
-            .unwrap_err()
-            .to_string();
+        let error = toml::from_str::<TcpListen>("address = \"[::1]:1\"\nbacklogs = 7").unwrap_err();
+        let error = error.to_string();
         assert!(error.contains("backlogs") && error.contains("`backlog`"), "{error}");
-        let error = serde_json::from_str::<TcpListen>("\"localhost:80\"").unwrap_err().to_string();
+        let text = "http = \"localhost:80\"\ndns = \"127.0.0.1:53\"";
+        let error = toml::from_str::<Config>(text).unwrap_err().to_string();
         assert!(error.contains("localhost:80") && error.contains("127.0.0.1:8443"), "{error}");
     }
 }

@@ -161,8 +161,8 @@ impl<C: Send> Life<C> {
         let Some(mut role) = self.start::<R>(config).await? else {
             return Ok(Ended::CutShort);
         };
-        self.announce(&role, ops);
         running.set_ready();
+        self.announce(&role, ops);
         let asked = self.supervise(&mut role).await;
         running.set_unready("stopping");
         let ended = self.drain(role).await;
@@ -216,7 +216,7 @@ impl<C: Send> Life<C> {
         let reloaded = match (self.reread)() {
             Ok(config) => match tokio::time::timeout(RELOAD_TIMEOUT, role.reload(config)).await {
                 Ok(reloaded) => reloaded.map_err(Into::into),
-                Err(elapsed) => Err(elapsed.into()),
+                Err(_) => Err(format!("not taken within {RELOAD_TIMEOUT:?}").into()),
             },
             Err(error) => Err(error),
         };

@@ -150,10 +150,10 @@ fn a_started_role_serves_and_is_watched() {
 }
 
 #[test]
-fn a_role_is_ready_only_after_it_said_so_and_says_when_it_stops() {
+fn a_role_that_said_it_is_ready_is_ready_until_it_says_it_stops() {
     let role = Echo::start(Wish::default());
     let (visitor, _) = role.visit();
-    while !role.page("/readyz").starts_with("HTTP/1.1 200 ") {}
+    assert!(role.page("/readyz").starts_with("HTTP/1.1 200 "));
     role.signal(Signal::TERM);
     role.hears("STOPPING=1");
     let page = role.page("/readyz");

@@ -98,6 +98,24 @@ async fn after_the_stop_the_port_is_free() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_bytes_leave_the_listener_well(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let ops = start(pages());
+            let mut stream = TcpStream::connect(ops.addr()).await.unwrap();
+            let _ = stream.write_all(&bytes).await;
+            let _ = stream.shutdown().await;
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+            assert_eq!(ask(&ops, "GET", "/healthz").await.0, 200);
+            assert_eq!(ops.tasks.panicked(), 0);
+        });
+    }
+}
+
+proptest! {
     #[test]
     fn any_path_has_an_answer(method in "[A-Z]{1,9}", path in "/\\PC{0,40}") {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
