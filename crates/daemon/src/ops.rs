@@ -28,12 +28,22 @@ use crate::{
     tasks::Tasks,
 };
 
-/// Connections served at once; more wait in the kernel's queue.
-const CONNECTIONS_MAX: usize = 64;
-/// A client has this long to send the head of a request.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// No connection lasts longer, so 64 clients that read slowly cannot lock others out.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
+/// How much of the process the pages may take.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    /// Served at once; more wait in the kernel's queue.
+    connections: usize,
+    /// A client has this long to send the head of a request.
+    header_timeout: Duration,
+    /// No connection lasts longer, so clients that read slowly cannot lock others out.
+    connection_timeout: Duration,
+}
+
+const BOUNDS: Bounds = Bounds {
+    connections: 64,
+    header_timeout: Duration::from_secs(5),
+    connection_timeout: Duration::from_secs(60),
+};
 /// The largest request head.
 const HEADER_BYTES_MAX: usize = 16 << 10;
 /// How long a page under way may take when the listener stops.
@@ -62,6 +72,10 @@ impl Ops {
     ///
     /// Must be called within a tokio runtime.
     pub fn start(listen: &TcpListen, pages: Pages) -> Result<Self, BindError> {
+        Self::start_within(BOUNDS, listen, pages)
+    }
+
+    fn start_within(bounds: Bounds, listen: &TcpListen, pages: Pages) -> Result<Self, BindError> {
         let listener = bind_tcp("ops", listen)?;
         let addr = listener.local_addr().map_err(|source| BindError::Other {
             what: "ops".to_owned(),
@@ -69,7 +83,7 @@ impl Ops {
             source,
         })?;
         let tasks = Tasks::new();
-        tasks.spawn("ops", accept(listener, Arc::new(pages), tasks.clone()));
+        tasks.spawn("ops", accept(listener, bounds, Arc::new(pages), tasks.clone()));
         Ok(Self { addr, tasks })
     }
 
@@ -90,11 +104,15 @@ impl Drop for Ops {
     }
 }
 
-async fn accept(listener: TcpListener, pages: Arc<Pages>, tasks: Tasks) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+async fn accept(listener: TcpListener, bounds: Bounds, pages: Arc<Pages>, tasks: Tasks) {
+    let places = Arc::new(Semaphore::new(bounds.connections));
     let stopping = tasks.stopping().clone();
     while let Some((stream, place)) = stopping.run_until_cancelled(next(&listener, &places)).await {
-        tasks.spawn("ops connection", serve(stream, place, Arc::clone(&pages), tasks.clone()));
+        let connection = serve(stream, bounds, Arc::clone(&pages), tasks.clone());
+        tasks.spawn("ops connection", async move {
+            connection.await;
+            drop(place);
+        });
     }
 }
 
@@ -115,7 +133,7 @@ async fn next(
     }
 }
 
-async fn serve(stream: TcpStream, _place: OwnedSemaphorePermit, pages: Arc<Pages>, tasks: Tasks) {
+async fn serve(stream: TcpStream, bounds: Bounds, pages: Arc<Pages>, tasks: Tasks) {
     let service = service_fn(move |request: Request<Incoming>| {
         let response = answer(request.method(), request.uri().path(), &pages);
         async move { Ok::<_, Infallible>(response) }
@@ -123,7 +141,7 @@ async fn serve(stream: TcpStream, _place: OwnedSemaphorePermit, pages: Arc<Pages
     let mut connection = std::pin::pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIMEOUT)
+            .header_read_timeout(bounds.header_timeout)
             .max_header_size(HEADER_BYTES_MAX)
             .serve_connection(TokioIo::new(stream), service)
     );
@@ -133,7 +151,7 @@ async fn serve(stream: TcpStream, _place: OwnedSemaphorePermit, pages: Arc<Pages
             connection.as_mut().graceful_shutdown();
             connection.await
         }
-        () = tokio::time::sleep(CONNECTION_TIMEOUT) => return,
+        () = tokio::time::sleep(bounds.connection_timeout) => return,
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection to the operations pages broke");

@@ -76,16 +76,49 @@ async fn a_head_that_is_too_large_is_refused() {
     assert!(reply.starts_with("HTTP/1.1 431 "), "{reply}");
 }
 
-#[tokio::test]
-async fn clients_that_say_nothing_are_sent_away_and_make_room() {
-    let ops = start(pages());
-    let mut silent = Vec::new();
-    for _ in 0..CONNECTIONS_MAX {
-        silent.push(TcpStream::connect(ops.addr()).await.unwrap());
+/// Every place is taken by `hold`; returns when one more client was served all the same.
+async fn one_more_is_served(bounds: Bounds, hold: &[u8]) {
+    let listen = TcpListen::on("127.0.0.1:0".parse().unwrap());
+    let ops = Ops::start_within(bounds, &listen, pages()).unwrap();
+    let mut held = Vec::new();
+    for _ in 0..bounds.connections {
+        let mut stream = TcpStream::connect(ops.addr()).await.unwrap();
+        stream.write_all(hold).await.unwrap();
+        held.push(stream);
     }
-    // One more is served once the header timeout has freed a place.
-    let served = tokio::time::timeout(HEADER_TIMEOUT * 4, ask(&ops, "GET", "/healthz")).await;
-    assert_eq!(served.unwrap(), (200, "ok\n".to_owned()));
+    let served = tokio::time::timeout(NEVER / 2, ask(&ops, "GET", "/healthz")).await;
+    assert_eq!(served.expect("a place became free"), (200, "ok\n".to_owned()));
+}
+
+const NEVER: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_millis(50);
+
+#[tokio::test]
+async fn clients_that_do_not_finish_their_head_make_room() {
+    let bounds = Bounds { connections: 3, header_timeout: SOON, connection_timeout: NEVER };
+    one_more_is_served(bounds, b"GET /healthz HTTP/1.1\r\n").await;
+    one_more_is_served(bounds, b"").await;
+}
+
+#[tokio::test]
+async fn clients_that_stay_make_room() {
+    let bounds = Bounds { connections: 3, header_timeout: NEVER, connection_timeout: SOON };
+    one_more_is_served(bounds, b"GET /healthz HTTP/1.1\r\nHost: ops\r\n\r\n").await;
+}
+
+#[tokio::test]
+async fn no_more_clients_are_served_than_there_are_places() {
+    let bounds = Bounds { connections: 1, header_timeout: NEVER, connection_timeout: NEVER };
+    let listen = TcpListen::on("127.0.0.1:0".parse().unwrap());
+    let ops = Ops::start_within(bounds, &listen, pages()).unwrap();
+    let mut first = TcpStream::connect(ops.addr()).await.unwrap();
+    first.write_all(b"GET /healthz HTTP/1.1\r\nHost: ops\r\n\r\n").await.unwrap();
+    first.readable().await.unwrap();
+    let second = ask(&ops, "GET", "/healthz");
+    tokio::pin!(second);
+    assert!(tokio::time::timeout(SOON, second.as_mut()).await.is_err());
+    drop(first);
+    assert_eq!(second.await.0, 200);
 }
 
 #[tokio::test]
