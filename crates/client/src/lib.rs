@@ -23,7 +23,7 @@ pub use backoff::{Patience, wait_before};
 pub use call::{Answer, Body, Call};
 pub use error::{CallError, ConfigError};
 pub use reqwest::Method;
-pub use trust::Trust;
+pub use trust::{Trust, tls_config};
 pub use uploads::BlobUpload;
 
 /// Where control is and who asks.
@@ -59,7 +59,7 @@ impl Client {
             return Err(ConfigError::Insecure { api_url: config.api_url.clone() });
         }
         let mut builder = reqwest::Client::builder()
-            .tls_backend_preconfigured(trust::tls_config(&config.trust)?)
+            .tls_backend_preconfigured(tls_config(&config.trust)?)
             .user_agent(&config.user_agent)
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_adaptive_window(true)

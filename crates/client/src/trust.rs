@@ -29,7 +29,7 @@ const BUNDLES: [&str; 4] = [
 ];
 
 /// TLS for HTTP/2 and HTTP/1.1 to servers that `trust` vouches for.
-pub(crate) fn tls_config(trust: &Trust) -> Result<ClientConfig, ConfigError> {
+pub fn tls_config(trust: &Trust) -> Result<ClientConfig, ConfigError> {
     let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

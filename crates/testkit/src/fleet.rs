@@ -1,0 +1,467 @@
+//! Control, DNS servers and edges as child processes, started together and left behind by nobody.
+//!
+//! A fleet lives in one folder. It is removed with the fleet unless [`FleetBuilder::keep_in`] named it;
+//! then the next fleet there has the same data, token and ports.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use nigh_client::{Client, ClientConfig, Patience, Trust};
+use nigh_proto::{api::NewJoinToken, report::MachineRole};
+use tempfile::TempDir;
+use toml::Table;
+
+use crate::{
+    config::{self, EdgeSettings, Upstream},
+    dig::Question,
+    geo_fixture,
+    layout::Layout,
+    place::{PLACES, Place},
+    process::{Process, Program},
+    visitor::Visitor,
+};
+
+/// How long all machines may take to join and be current.
+const JOIN_DEADLINE: Duration = Duration::from_secs(30);
+/// How often control is asked whether they have: it has no call that waits for it.
+const JOIN_POLL: Duration = Duration::from_millis(20);
+
+/// What a fleet is to be like.
+#[derive(Clone, Debug)]
+pub struct FleetBuilder {
+    binary: PathBuf,
+    dir: Option<PathBuf>,
+    places: Vec<Place>,
+    dns: usize,
+    control: Table,
+    edge: Table,
+    dns_config: Table,
+    environment: Vec<(String, String)>,
+}
+
+/// A running fleet. Dropping it ends every child.
+#[derive(Debug)]
+pub struct Fleet {
+    builder: FleetBuilder,
+    control: Process,
+    dns: Vec<Machine>,
+    edges: Vec<Machine>,
+    layout: Layout,
+    client: Client,
+    token: String,
+    /// After the processes, so that they are gone when their folder is removed.
+    dir: Folder,
+}
+
+/// An edge or a DNS server of a fleet.
+#[derive(Debug)]
+pub struct Machine {
+    pub name: String,
+    pub role: MachineRole,
+    pub region: Option<&'static str>,
+    pub process: Process,
+}
+
+#[derive(Debug)]
+enum Folder {
+    Temporary(TempDir),
+    Kept(PathBuf),
+}
+
+impl Folder {
+    fn path(&self) -> &Path {
+        match self {
+            Folder::Temporary(dir) => dir.path(),
+            Folder::Kept(path) => path,
+        }
+    }
+}
+
+impl FleetBuilder {
+    /// Three edges and one DNS server, all of them `binary serve …`.
+    pub fn new(binary: impl Into<PathBuf>) -> Self {
+        Self {
+            binary: binary.into(),
+            dir: None,
+            places: PLACES[..3].to_vec(),
+            dns: 1,
+            control: Table::new(),
+            edge: Table::new(),
+            dns_config: Table::new(),
+            environment: Vec::new(),
+        }
+    }
+
+    /// So many edges, in different regions; at most as many as there are [`PLACES`].
+    pub fn edges(mut self, count: usize) -> Self {
+        self.places = PLACES[..count.min(PLACES.len())].to_vec();
+        self
+    }
+
+    /// So many DNS servers.
+    pub const fn dns_servers(mut self, count: usize) -> Self {
+        self.dns = count;
+        self
+    }
+
+    /// Keeps everything in `dir` for the next fleet there.
+    pub fn keep_in(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.dir = Some(dir.into());
+        self
+    }
+
+    /// Merges `toml` into control's configuration.
+    pub fn control_config(mut self, toml: &str) -> Result<Self> {
+        config::merge(&mut self.control, &config::table(toml)?);
+        Ok(self)
+    }
+
+    /// Merges `toml` into every edge's configuration.
+    pub fn edge_config(mut self, toml: &str) -> Result<Self> {
+        config::merge(&mut self.edge, &config::table(toml)?);
+        Ok(self)
+    }
+
+    /// Merges `toml` into every DNS server's configuration.
+    pub fn dns_config(mut self, toml: &str) -> Result<Self> {
+        config::merge(&mut self.dns_config, &config::table(toml)?);
+        Ok(self)
+    }
+
+    /// Sets an environment variable of every child.
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts everything and waits until every machine has joined and is current.
+    pub async fn start(self) -> Result<Fleet> {
+        let dir = self.folder()?;
+        let layout = Layout::load_or_find(dir.path(), &self.places, self.dns)?;
+        geo_fixture::write_mmdb(&dir.path().join("geoip.mmdb"))?;
+        let mut fleet = self.assemble(dir, layout).await?;
+        fleet.start_machines().await?;
+        fleet.layout.save(fleet.dir.path())?;
+        Ok(fleet)
+    }
+
+    fn folder(&self) -> Result<Folder> {
+        let dir = match &self.dir {
+            None => Folder::Temporary(
+                tempfile::Builder::new()
+                    .prefix("nigh-fleet-")
+                    .tempdir()
+                    .context("no folder for the fleet")?,
+            ),
+            Some(path) => {
+                std::fs::create_dir_all(path)
+                    .with_context(|| format!("could not make the folder {}", path.display()))?;
+                Folder::Kept(path.canonicalize()?)
+            }
+        };
+        for sub in ["config", "log"] {
+            std::fs::create_dir_all(dir.path().join(sub))?;
+        }
+        Ok(dir)
+    }
+
+    /// Starts control, whose addresses and CA everything else needs.
+    async fn assemble(self, dir: Folder, mut layout: Layout) -> Result<Fleet> {
+        let mut control = self.process(dir.path(), "control", "control")?;
+        self.write_control_config(dir.path(), &layout)?;
+        let listeners = control.start().await?;
+        let bound =
+            |name| listeners.get(name).with_context(|| format!("control has no listener {name}"));
+        layout.control = config::ControlAddresses {
+            api: bound("api")?,
+            machines: bound("machines")?,
+            ops: bound("ops")?,
+        };
+        self.write_control_config(dir.path(), &layout)?;
+
+        let state = dir.path().join("control");
+        let token = read(&state.join("admin-token"))?.trim().to_owned();
+        let client = Client::new(&ClientConfig {
+            api_url: format!("https://{}", layout.control.api),
+            token: Some(token.clone()),
+            trust: Trust::Only(read(&state.join("ca.pem"))?.into_bytes()),
+            user_agent: concat!("nigh-testkit/", env!("CARGO_PKG_VERSION")).to_owned(),
+        })?;
+        let client = client.with_patience(Patience::for_each_call(Duration::from_secs(10)));
+        let (dns, edges) =
+            (self.dns_machines(dir.path(), &layout)?, self.edge_machines(dir.path())?);
+        Ok(Fleet { builder: self, control, dns, edges, layout, client, token, dir })
+    }
+
+    fn dns_machines(&self, dir: &Path, layout: &Layout) -> Result<Vec<Machine>> {
+        let machine = |name: &str| {
+            let process = self.process(dir, "dns", name)?;
+            Ok(Machine { name: name.to_owned(), role: MachineRole::Dns, region: None, process })
+        };
+        layout.dns.iter().map(|dns| machine(&dns.name)).collect()
+    }
+
+    fn edge_machines(&self, dir: &Path) -> Result<Vec<Machine>> {
+        let machine = |place: &Place| {
+            let process = self.process(dir, "edge", place.edge)?;
+            let (name, region) = (place.edge.to_owned(), Some(place.region));
+            Ok(Machine { name, role: MachineRole::Edge, region, process })
+        };
+        self.places.iter().map(machine).collect()
+    }
+
+    /// `nigh serve ROLE --config …`, which ends with its standard input.
+    fn process(&self, dir: &Path, role: &str, name: &str) -> Result<Process> {
+        let config = config_file(dir, name);
+        let args = ["serve", role, "--exit-with-stdin", "--config", &config.to_string_lossy()];
+        Process::new(Program {
+            name: if role == name { role.to_owned() } else { format!("{role} {name}") },
+            binary: self.binary.clone(),
+            args: args.map(str::to_owned).to_vec(),
+            log: dir.join("log").join(format!("{name}.log")),
+            environment: self.environment.clone(),
+        })
+    }
+
+    fn write_control_config(&self, dir: &Path, layout: &Layout) -> Result<()> {
+        let (http, https) = layout.edge_ports();
+        let mut table = config::control(&dir.join("control"), layout.control, http, https)?;
+        config::merge(&mut table, &self.control);
+        write_config(dir, "control", &table)
+    }
+}
+
+fn config_file(dir: &Path, name: &str) -> PathBuf {
+    dir.join("config").join(format!("{name}.toml"))
+}
+
+fn write_config(dir: &Path, name: &str, table: &Table) -> Result<()> {
+    let path = config_file(dir, name);
+    std::fs::write(&path, table.to_string())
+        .with_context(|| format!("could not write {}", path.display()))
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path)
+        .with_context(|| format!("control did not write {}", path.display()))
+}
+
+impl Fleet {
+    /// Three edges and one DNS server, all of them `binary serve …`.
+    pub async fn start(binary: impl Into<PathBuf>) -> Result<Self> {
+        FleetBuilder::new(binary).start().await
+    }
+
+    /// What a fleet is to be like, beginning with three edges and one DNS server.
+    pub fn builder(binary: impl Into<PathBuf>) -> FleetBuilder {
+        FleetBuilder::new(binary)
+    }
+
+    /// The folder with everything that belongs to the fleet.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Where control keeps its state.
+    pub fn control_dir(&self) -> PathBuf {
+        self.dir().join("control")
+    }
+
+    /// Where the machine `name` keeps its state.
+    pub fn machine_dir(&self, name: &str) -> PathBuf {
+        self.dir().join(name)
+    }
+
+    /// A client with every right.
+    pub const fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The token with every right.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Control's CA, which signed control's own certificate and those of sites.
+    pub fn ca_file(&self) -> PathBuf {
+        self.control_dir().join("ca.pem")
+    }
+
+    /// What `nigh` commands need to find this fleet, by the names of environment variables.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        let ca_file = self.ca_file().to_string_lossy().into_owned();
+        [
+            ("NIGH_API_URL", self.client.api_url()),
+            ("NIGH_TOKEN", &self.token),
+            ("NIGH_CA_FILE", &ca_file),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec()
+    }
+
+    pub const fn control(&self) -> &Process {
+        &self.control
+    }
+
+    pub const fn control_mut(&mut self) -> &mut Process {
+        &mut self.control
+    }
+
+    pub fn edges(&self) -> &[Machine] {
+        &self.edges
+    }
+
+    pub fn dns_servers(&self) -> &[Machine] {
+        &self.dns
+    }
+
+    /// The edge called `name`, such as `fra`.
+    pub fn edge(&self, name: &str) -> Result<&Machine> {
+        self.edges.iter().find(|edge| edge.name == name).with_context(|| format!("no edge {name}"))
+    }
+
+    /// The edge or DNS server called `name`, to be killed, paused or started.
+    pub fn machine_mut(&mut self, name: &str) -> Result<&mut Machine> {
+        let mut machines = self.edges.iter_mut().chain(&mut self.dns);
+        machines.find(|machine| machine.name == name).with_context(|| format!("no machine {name}"))
+    }
+
+    /// Where the first DNS server answers.
+    pub fn dns_addr(&self) -> Result<SocketAddr> {
+        self.dns.first().context("the fleet has no DNS server")?.addr("dns")
+    }
+
+    /// A question to the first DNS server.
+    pub fn question(&self, name: &str, kind: &str) -> Result<Question> {
+        Ok(Question::new(self.dns_addr()?, name, kind))
+    }
+
+    /// Somebody who visits `host` over HTTPS at the edge called `edge`.
+    pub fn visitor(&self, host: &str, edge: &str) -> Result<Visitor> {
+        let ca_pem = std::fs::read(self.ca_file())?;
+        Visitor::https(host, self.edge(edge)?.addr("https")?, &ca_pem)
+    }
+
+    /// Stops everything, machines first, and waits for the end.
+    pub async fn stop(mut self) -> Result<()> {
+        let machines = self.edges.iter_mut().chain(&mut self.dns);
+        let stops: Vec<_> = machines.map(|machine| machine.process.stop()).collect();
+        let results = futures_util::future::join_all(stops).await;
+        self.control.stop().await?;
+        results.into_iter().collect()
+    }
+
+    /// The first child that ends by itself, by name.
+    pub async fn any_ended(&mut self) -> String {
+        let machines = self.edges.iter_mut().chain(&mut self.dns);
+        let processes = machines.map(|machine| &mut machine.process).chain([&mut self.control]);
+        let ends = processes.filter(|process| process.pid().is_some()).map(|process| {
+            Box::pin(async move {
+                process.ended().await;
+                process.name().to_owned()
+            })
+        });
+        let ends: Vec<_> = ends.collect();
+        if ends.is_empty() {
+            return std::future::pending().await;
+        }
+        futures_util::future::select_all(ends).await.0
+    }
+
+    async fn start_machines(&mut self) -> Result<()> {
+        self.write_machine_configs().await?;
+        let machines = self.edges.iter_mut().chain(&mut self.dns);
+        let starts: Vec<_> = machines.map(|machine| machine.process.start()).collect();
+        for started in futures_util::future::join_all(starts).await {
+            started?;
+        }
+        for (layout, edge) in self.layout.edges.iter_mut().zip(&self.edges) {
+            layout.ops = edge.addr("ops")?;
+        }
+        for (layout, dns) in self.layout.dns.iter_mut().zip(&self.dns) {
+            (layout.dns, layout.ops) = (dns.addr("dns")?, dns.addr("ops")?);
+        }
+        // Restarted machines get the addresses that they have now.
+        self.write_machine_configs().await?;
+        self.all_current().await
+    }
+
+    async fn write_machine_configs(&self) -> Result<()> {
+        let (dir, ca_file) = (self.dir(), self.ca_file());
+        for (place, layout) in self.builder.places.iter().zip(&self.layout.edges) {
+            let join_token_file = self.join_token(MachineRole::Edge, place.edge).await?;
+            let mut table = config::edge(EdgeSettings {
+                state_dir: &self.machine_dir(place.edge),
+                place: *place,
+                http: layout.http,
+                https: layout.https,
+                ops: layout.ops,
+                upstream: self.upstream(&ca_file, &join_token_file),
+            })?;
+            config::merge(&mut table, &self.builder.edge);
+            write_config(dir, place.edge, &table)?;
+        }
+        for layout in &self.layout.dns {
+            let join_token_file = self.join_token(MachineRole::Dns, &layout.name).await?;
+            let upstream = self.upstream(&ca_file, &join_token_file);
+            let (state_dir, geoip) = (self.machine_dir(&layout.name), dir.join("geoip.mmdb"));
+            let addresses = (layout.dns, layout.ops);
+            let mut table = config::dns(&state_dir, &layout.name, addresses, &geoip, upstream)?;
+            config::merge(&mut table, &self.builder.dns_config);
+            write_config(dir, &layout.name, &table)?;
+        }
+        Ok(())
+    }
+
+    fn upstream<'a>(&self, ca_file: &'a Path, join_token_file: &'a Path) -> Upstream<'a> {
+        Upstream { machines: self.layout.control.machines, ca_file, join_token_file }
+    }
+
+    /// The file with a join token for `name`, made when there is none yet.
+    async fn join_token(&self, role: MachineRole, name: &str) -> Result<PathBuf> {
+        let file = self.dir().join("config").join(format!("{name}.join-token"));
+        if !file.exists() {
+            let token = NewJoinToken { role, name: name.parse()?, expires_ms: None };
+            let created = self.client.create_join_token(&token).await?;
+            std::fs::write(&file, created.token)?;
+        }
+        Ok(file)
+    }
+
+    /// Ends when every machine is connected and has acted on the newest revision meant for it.
+    pub async fn all_current(&self) -> Result<()> {
+        let expected = self.edges.len() + self.dns.len();
+        let deadline = Instant::now() + JOIN_DEADLINE;
+        loop {
+            let machines = self.client.machines(None).await?;
+            let current =
+                machines.iter().filter(|machine| machine.is_connected && machine.is_current);
+            if current.count() == expected {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let late = machines.iter().map(|machine| {
+                    format!(
+                        "{} (connected: {}, current: {})",
+                        machine.name, machine.is_connected, machine.is_current
+                    )
+                });
+                let late = late.collect::<Vec<_>>().join(", ");
+                bail!("after {JOIN_DEADLINE:?} not all of {expected} machines are current: {late}");
+            }
+            tokio::time::sleep(JOIN_POLL).await;
+        }
+    }
+}
+
+impl Machine {
+    /// The address of its listener `name`.
+    pub fn addr(&self, name: &str) -> Result<SocketAddr> {
+        let found = self.process.listeners().get(name);
+        found.ok_or_else(|| anyhow!("{} has no listener {name}", self.process.name()))
+    }
+}
