@@ -8,6 +8,7 @@ use std::{
     collections::HashMap,
     io::ErrorKind,
     path::Path,
+    sync::PoisonError,
     time::{Duration, SystemTime},
 };
 
@@ -60,7 +61,8 @@ impl Store {
         young: Duration,
     ) -> Result<Collected, FileError> {
         let inner = &*self.inner;
-        let _alone = inner.collecting.lock().expect(UNPOISONED);
+        // `is_live` is the caller's and may panic; nothing is guarded that it could leave half done.
+        let _alone = inner.collecting.lock().unwrap_or_else(PoisonError::into_inner);
         let ages = Ages::now(&inner.layout.tmp(), young)?;
         let mut collected = Collected::default();
         inner.collect_loose(is_live, &ages, &mut collected)?;

@@ -105,6 +105,9 @@ pub enum WritePackError {
     /// More blobs or bytes than one pack may have.
     #[error("the blobs do not fit into one pack")]
     Invalid(#[from] InvalidPack),
+    /// More raw bytes than a store agrees to decode for one pack.
+    #[error("the blobs have {raw_bytes} bytes, more than the {max_bytes} of one pack")]
+    TooMuch { raw_bytes: u64, max_bytes: u64 },
     /// The writer failed; what it got is not a whole pack.
     #[error("could not send the pack")]
     Send { source: io::Error },

@@ -59,6 +59,11 @@ pub(super) fn file_len(head: &PackHead) -> u64 {
     PackHead::head_bytes(head.blobs.len()) as u64 + head.bodies_bytes()
 }
 
+/// The length of all blobs of a pack once they are decoded.
+pub(super) fn raw_bytes(head: &PackHead) -> u64 {
+    head.blobs.iter().map(|blob| u64::from(blob.raw_len)).sum()
+}
+
 /// Where the blobs of pack `id` lie.
 pub(super) fn locate(id: u32, head: &PackHead) -> impl Iterator<Item = (Digest, Location)> + '_ {
     // A head of 65,536 blobs and 64 MiB of bodies stay far below 4 GiB.

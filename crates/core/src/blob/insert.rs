@@ -44,7 +44,7 @@ impl Store {
     /// Any [`InsertError`] but `Busy` and `PastEnd`.
     pub fn insert_pack(&self, mut reader: impl Read) -> Result<Inserted, InsertError> {
         let head = heads::read(&mut reader)?;
-        let raw_bytes = head.blobs.iter().map(|blob| u64::from(blob.raw_len)).sum();
+        let raw_bytes = heads::raw_bytes(&head);
         let max_bytes = PackBuilder::RAW_BYTES_MAX;
         if raw_bytes > max_bytes {
             return Err(InsertError::TooMuch { raw_bytes, max_bytes });

@@ -4,10 +4,12 @@
 //! What a crash left is removed, what is damaged is moved aside; the rest opens.
 
 use std::{
+    collections::HashSet,
     fs::DirEntry,
     io::{self, ErrorKind},
     path::Path,
     sync::atomic::{AtomicUsize, Ordering},
+    thread,
 };
 
 use nigh_proto::Digest;
@@ -40,7 +42,7 @@ pub(super) fn read_dir(layout: &Layout) -> Result<Opened, FileError> {
     let (packs, notes) = list_packs(layout)?;
     let next_pack = packs.iter().chain(&notes).max().map_or(0, |id| id.wrapping_add(1));
     let mut index = Index::default();
-    let mut opened = read_packs(layout, &packs)?;
+    let mut opened = read_packs(layout, &packs, &notes)?;
     // A blob that was moved lies in two packs until the older one is gone.
     opened.sort_by_key(|pack| std::cmp::Reverse(pack.id));
     index.reserve(opened.iter().map(|pack| pack.blobs.len()).sum());
@@ -63,13 +65,15 @@ struct OpenedPack {
     blobs: Vec<(Digest, Location)>,
 }
 
-/// The numbers of all packs, sorted, and of all notes of drops.
-fn list_packs(layout: &Layout) -> Result<(Vec<u32>, Vec<u32>), FileError> {
-    let (mut packs, mut notes) = (Vec::new(), Vec::new());
+/// The numbers of all packs, sorted, and of those that have a note of drops.
+fn list_packs(layout: &Layout) -> Result<(Vec<u32>, HashSet<u32>), FileError> {
+    let (mut packs, mut notes) = (Vec::new(), HashSet::new());
     for entry in list(&layout.packs())? {
         match entry.file_name().to_str().and_then(PackDirEntry::parse) {
             Some(PackDirEntry::Pack(id)) => packs.push(id),
-            Some(PackDirEntry::Drops(id)) => notes.push(id),
+            Some(PackDirEntry::Drops(id)) => {
+                notes.insert(id);
+            }
             None => {}
         }
     }
@@ -77,17 +81,22 @@ fn list_packs(layout: &Layout) -> Result<(Vec<u32>, Vec<u32>), FileError> {
     Ok((packs, notes))
 }
 
-fn read_packs(layout: &Layout, ids: &[u32]) -> Result<Vec<OpenedPack>, FileError> {
+fn read_packs(
+    layout: &Layout,
+    ids: &[u32],
+    notes: &HashSet<u32>,
+) -> Result<Vec<OpenedPack>, FileError> {
     let next = AtomicUsize::new(0);
     let read_some = || {
         let mut opened = Vec::new();
         while let Some(&id) = ids.get(next.fetch_add(1, Ordering::Relaxed)) {
-            opened.extend(read_pack(layout, id)?);
+            opened.extend(read_pack(layout, id, notes.contains(&id))?);
         }
         Ok(opened)
     };
-    std::thread::scope(|scope| {
-        let helpers: Vec<_> = (1..THREADS.min(ids.len())).map(|_| scope.spawn(read_some)).collect();
+    thread::scope(|scope| {
+        let spawn = |_| thread::Builder::new().spawn_scoped(scope, read_some);
+        let helpers: Vec<_> = (1..THREADS.min(ids.len())).flat_map(spawn).collect();
         let mut opened = read_some()?;
         for helper in helpers {
             opened.extend(helper.join().expect("reading heads does not panic")?);
@@ -97,10 +106,10 @@ fn read_packs(layout: &Layout, ids: &[u32]) -> Result<Vec<OpenedPack>, FileError
 }
 
 /// `None` when the pack cannot be used; that must not keep the others from being served.
-fn read_pack(layout: &Layout, id: u32) -> Result<Option<OpenedPack>, FileError> {
+fn read_pack(layout: &Layout, id: u32, has_note: bool) -> Result<Option<OpenedPack>, FileError> {
     let path = layout.pack(id);
-    let read = heads::read_file(&path).and_then(|head| Ok((head, drops::read(layout, id)?)));
-    match read {
+    let dropped = if has_note { drops::read(layout, id) } else { Ok(HashSet::new()) };
+    match heads::read_file(&path).and_then(|head| Ok((head, dropped?))) {
         Ok((Some(FileHead { head, file_bytes }), dropped)) => {
             let blobs = heads::locate(id, &head).filter(|(digest, _)| !dropped.contains(digest));
             Ok(Some(OpenedPack { id, file_bytes, blobs: blobs.collect() }))

@@ -13,7 +13,6 @@ use nigh_proto::{Digest, pack::PackHead};
 use super::{
     disk::Promise,
     error::{FileError, InsertError},
-    index::Found,
     store::{Inner, Store, UNPOISONED},
 };
 
@@ -220,7 +219,7 @@ impl Inner {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
             metadata => metadata.map_err(FileError::at("read", &path))?,
         };
-        let is_stored = matches!(self.find(digest), Some(Found::Packed(_) | Found::Loose { .. }));
+        let is_stored = self.find(digest).is_some();
         if !is_stored && !is_stale(digest, &metadata) {
             return Ok(0);
         }

@@ -11,8 +11,10 @@ use nigh_proto::{
 };
 
 use super::{
+    builder::PackBuilder,
     codec::Decoder,
     error::{FileError, ReadError, WritePackError},
+    heads,
     index::{Found, Location},
     store::{Store, UNPOISONED},
 };
@@ -207,6 +209,11 @@ impl Store {
         let bytes = head.bodies_bytes();
         if bytes > PackHead::MAX_BODIES_BYTES {
             return Err(InvalidPack::TooLarge { bytes }.into());
+        }
+        let raw_bytes = heads::raw_bytes(&head);
+        let max_bytes = PackBuilder::RAW_BYTES_MAX;
+        if raw_bytes > max_bytes {
+            return Err(WritePackError::TooMuch { raw_bytes, max_bytes });
         }
         Ok(head)
     }
