@@ -1,36 +1,53 @@
-//! How long to wait before dialling control again?
+//! How long to wait before control is dialled again?
+//!
+//! Full jitter: a fleet whose control has restarted comes back spread out, and the first machines
+//! within a tenth of a second.
 
-use std::time::Duration;
+use std::{
+    hash::{BuildHasher, Hasher, RandomState},
+    time::Duration,
+};
 
-/// The first wait, and the unit that doubles.
-const FIRST: Duration = Duration::from_millis(100);
-/// No wait is longer, so a control that comes back is found within seconds.
-const MAX: Duration = Duration::from_secs(5);
+/// The first wait is at most this long.
+const FIRST_MAX: Duration = Duration::from_millis(100);
+/// No wait is longer.
+const WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// The wait before attempt `attempt` (from 0): anywhere up to 100 ms doubled each time, at most 5 s
-/// (full jitter), so that a fleet does not come back in step. `random` is any number.
+/// The wait before retry number `attempt`, the first being 0: anything up to 100 ms, doubled with
+/// every attempt up to 5 s.
 pub(crate) fn wait(attempt: u32, random: u64) -> Duration {
-    let ceiling = FIRST.saturating_mul(1 << attempt.min(16)).min(MAX);
-    let ceiling_ms = u64::try_from(ceiling.as_millis()).unwrap_or(u64::MAX).max(1);
-    Duration::from_millis(random % ceiling_ms)
+    let ceiling = FIRST_MAX.saturating_mul(1 << attempt.min(16)).min(WAIT_MAX);
+    let ceiling_us = u64::try_from(ceiling.as_micros()).unwrap_or(u64::MAX);
+    Duration::from_micros(random % (ceiling_us + 1))
 }
 
-/// A number that differs from call to call; it need not be secret.
+/// A number that nobody needs to keep secret.
 pub(crate) fn random() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    std::hash::RandomState::new().build_hasher().finish()
+    RandomState::new().build_hasher().finish()
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    #[test]
-    fn waits_grow_and_stay_below_five_seconds() {
-        assert!(wait(0, u64::MAX) < FIRST);
-        for attempt in [5, 10, 60, u32::MAX] {
-            assert!(wait(attempt, u64::MAX) < MAX, "{attempt}");
+    proptest! {
+        #[test]
+        fn the_first_retry_is_quick_and_none_waits_longer_than_the_cap(
+            attempt: u32,
+            random: u64,
+        ) {
+            prop_assert!(wait(0, random) <= FIRST_MAX);
+            prop_assert!(wait(attempt, random) <= WAIT_MAX);
         }
-        assert_eq!(wait(9, 4_999), Duration::from_millis(4_999));
+    }
+
+    #[test]
+    fn the_ceiling_doubles() {
+        for (attempt, ceiling_ms) in [(0, 100), (1, 200), (4, 1600), (6, 5000), (40, 5000)] {
+            assert_eq!(wait(attempt, ceiling_ms * 1000), Duration::from_millis(ceiling_ms));
+            assert_eq!(wait(attempt, ceiling_ms * 1000 + 1), Duration::ZERO);
+        }
     }
 }

@@ -1,29 +1,29 @@
-//! How does a machine find control?
+//! Where is control, and who am I to it?
 
 use std::path::PathBuf;
 
 use nigh_proto::report::MachineAbout;
 use serde::{Deserialize, Serialize};
 
-/// `[control]` of a machine's configuration.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The `[control]` table of `edge.toml` and `dns.toml`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct UpstreamConfig {
-    /// Control's machine port: `https://control.example:8444`.
+pub struct ControlConfig {
+    /// Control's machine port, such as `https://control.example:8444`.
     pub url: String,
-    /// Control's CA certificate, PEM: the one authority that control is believed through.
-    pub ca_file: PathBuf,
-    /// The single-use token for joining. Needed once; read again at every attempt until then.
+    /// Control's CA certificate, PEM. Needed until the machine has joined.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// A file with a join token. Needed until the machine has joined; read again for every try.
     #[serde(default)]
     pub join_token_file: Option<PathBuf>,
 }
 
-/// What a replica needs to run.
+/// Everything that a replica needs to know.
 #[derive(Clone, Debug)]
 pub struct ReplicaConfig {
-    /// The machine's state folder; the copy is `state.json` and the identity `identity/` in it.
+    /// Holds `identity/` and `state.json`. The caller has locked it.
     pub state_dir: PathBuf,
-    /// What the machine is, with the ports that it has bound.
+    pub control: ControlConfig,
     pub about: MachineAbout,
-    pub upstream: UpstreamConfig,
 }

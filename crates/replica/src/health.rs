@@ -1,92 +1,152 @@
-//! How does the machine feel? What Linux tells of it in `/proc`, and the room on its disk.
+//! How does this machine feel?
+//!
+//! The parsers are pure; [`Sampler`] reads `/proc` for them. What cannot be read (no pressure
+//! stall information, another kernel) counts as zero: a machine is never called ill for want of a file.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use nigh_proto::report::Health;
 
-/// Reads the machine's health; steal is the share since the sample before.
-#[derive(Debug)]
-pub(crate) struct Sampler {
-    state_dir: PathBuf,
-    cpu: Option<CpuTimes>,
+/// CPU time of all cores since the boot, in ticks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpuTimes {
+    pub total: u64,
+    /// What the host took away.
+    pub steal: u64,
 }
 
-/// Counters of `/proc/stat`, in ticks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct CpuTimes {
-    total: u64,
-    steal: u64,
+impl CpuTimes {
+    /// Reads `/proc/stat` (`proc_stat(5)`).
+    pub fn parse(text: &str) -> Option<Self> {
+        let line = text.lines().find_map(|line| line.strip_prefix("cpu "))?;
+        let ticks: Vec<u64> =
+            line.split_ascii_whitespace().map_while(|field| field.parse().ok()).collect();
+        // Guest time, the last two fields, is part of user time already.
+        let total = ticks.iter().take(8).fold(0u64, |sum, tick| sum.saturating_add(*tick));
+        (ticks.len() >= 4)
+            .then(|| CpuTimes { total, steal: ticks.get(7).copied().unwrap_or_default() })
+    }
+
+    /// The share of the time since `earlier` that was stolen, 0 to 1.
+    pub fn steal_ratio_since(&self, earlier: &CpuTimes) -> f64 {
+        let total = self.total.saturating_sub(earlier.total);
+        let steal = self.steal.saturating_sub(earlier.steal).min(total);
+        if total == 0 { 0.0 } else { steal as f64 / total as f64 }
+    }
+}
+
+/// Reads `some avg10` of a file in `/proc/pressure` as a share of 0 to 1.
+pub fn parse_pressure(text: &str) -> Option<f64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("some "))?;
+    let average = line.split_ascii_whitespace().find_map(|field| field.strip_prefix("avg10="))?;
+    let percent: f64 = average.parse().ok()?;
+    (0.0..=100.0).contains(&percent).then_some(percent / 100.0)
+}
+
+/// Reads `VmRSS` of `/proc/self/status`, in bytes.
+pub fn parse_resident(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// Measures, and remembers what the last measurement needs.
+#[derive(Debug)]
+pub struct Sampler {
+    dir: PathBuf,
+    started: Instant,
+    cpu: CpuTimes,
+    steal_ratio: f64,
 }
 
 impl Sampler {
-    pub(crate) fn new(state_dir: PathBuf) -> Self {
-        Self { state_dir, cpu: None }
+    /// Measures the disk that `dir` lies on; `started` is when the machine's role began.
+    pub fn new(dir: &Path, started: Instant) -> Self {
+        Sampler { dir: dir.to_owned(), started, cpu: cpu_times(), steal_ratio: 0.0 }
     }
 
-    /// How things stand; what the kernel does not tell is 0.
-    pub(crate) fn sample(&mut self, uptime: Duration) -> Health {
-        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        let cpu = cpu_times(&read("/proc/stat"));
-        let steal = self.cpu.zip(cpu).map(|(before, now)| steal_ratio(before, now));
-        self.cpu = cpu;
+    /// How things stand at `now`. Reads small files and may wait for the disk.
+    pub fn sample(&mut self, now: Instant) -> Health {
+        let cpu = cpu_times();
+        // Shorter than a tick says nothing.
+        if cpu.total > self.cpu.total {
+            self.steal_ratio = cpu.steal_ratio_since(&self.cpu);
+            self.cpu = cpu;
+        }
+        let uptime_ms = now.saturating_duration_since(self.started).as_millis();
         Health {
-            cpu_steal_ratio: steal.unwrap_or_default(),
-            cpu_pressure_ratio: pressure_ratio(&read("/proc/pressure/cpu")),
-            io_pressure_ratio: pressure_ratio(&read("/proc/pressure/io")),
-            memory_pressure_ratio: pressure_ratio(&read("/proc/pressure/memory")),
-            disk_free_bytes: nigh_durable::free_bytes(&self.state_dir).unwrap_or_default(),
-            resident_bytes: resident_bytes(&read("/proc/self/status")),
-            uptime_ms: u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX),
+            cpu_steal_ratio: self.steal_ratio,
+            cpu_pressure_ratio: pressure("cpu"),
+            io_pressure_ratio: pressure("io"),
+            memory_pressure_ratio: pressure("memory"),
+            disk_free_bytes: nigh_durable::free_bytes(&self.dir).unwrap_or_default(),
+            resident_bytes: read("/proc/self/status")
+                .and_then(|text| parse_resident(&text))
+                .unwrap_or_default(),
+            uptime_ms: u64::try_from(uptime_ms).unwrap_or(u64::MAX),
         }
     }
 }
 
-/// The first line of `/proc/stat`: user nice system idle iowait irq softirq steal (proc(5)). Guest
-/// times that follow are part of user and nice.
-fn cpu_times(stat: &str) -> Option<CpuTimes> {
-    let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
-    let ticks: Vec<u64> = line.split_whitespace().take(8).map_while(|t| t.parse().ok()).collect();
-    let &[.., steal] = ticks.as_slice() else { return None };
-    (ticks.len() == 8).then(|| CpuTimes { total: ticks.iter().sum(), steal })
+fn cpu_times() -> CpuTimes {
+    read("/proc/stat").and_then(|text| CpuTimes::parse(&text)).unwrap_or_default()
 }
 
-fn steal_ratio(before: CpuTimes, now: CpuTimes) -> f64 {
-    let total = now.total.saturating_sub(before.total);
-    let steal = now.steal.saturating_sub(before.steal).min(total);
-    if total == 0 { 0.0 } else { steal as f64 / total as f64 }
+fn pressure(resource: &str) -> f64 {
+    let text = read(&format!("/proc/pressure/{resource}"));
+    text.and_then(|text| parse_pressure(&text)).unwrap_or_default()
 }
 
-/// `some avg10=1.23 …` as a ratio (Linux `accounting/psi`).
-fn pressure_ratio(text: &str) -> f64 {
-    let some = text.lines().find_map(|line| line.strip_prefix("some avg10="));
-    let percent: Option<f64> = some.and_then(|rest| rest.split(' ').next()?.parse().ok());
-    percent.map_or(0.0, |percent| (percent / 100.0).clamp(0.0, 1.0))
-}
-
-fn resident_bytes(status: &str) -> u64 {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib: Option<u64> = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
-    kib.unwrap_or_default() * 1024
+fn read(path: &str) -> Option<String> {
+    fs::read_to_string(path).ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
-    fn steal_is_the_share_between_two_samples() {
-        let before = cpu_times("cpu  10 0 10 80 0 0 0 0 0 0\ncpu0 1 1\n").unwrap();
-        let now = cpu_times("cpu  20 0 20 130 0 0 0 30 9 9\n").unwrap();
-        assert_eq!(steal_ratio(before, now), 0.3);
-        assert_eq!(steal_ratio(now, now), 0.0);
-        assert_eq!(steal_ratio(now, before), 0.0);
+    fn steal_is_the_eighth_field_and_guest_time_is_not_counted_twice() {
+        let text = "cpu  100 5 50 800 10 1 4 30 20 10\ncpu0 1 2 3 4\nintr 5\n";
+        let times = CpuTimes::parse(text).unwrap();
+        assert_eq!(times, CpuTimes { total: 1000, steal: 30 });
+        let later = CpuTimes { total: 1100, steal: 55 };
+        assert_eq!(later.steal_ratio_since(&times), 0.25);
+        assert_eq!(times.steal_ratio_since(&later), 0.0);
     }
 
     #[test]
-    fn what_the_kernel_does_not_tell_is_zero() {
-        assert_eq!(cpu_times("cpu  1 2 x"), None);
-        assert_eq!(pressure_ratio(""), 0.0);
-        assert_eq!(pressure_ratio("some avg10=12.50 avg60=0.00 avg300=0.00 total=1\n"), 0.125);
-        assert_eq!(resident_bytes("VmRSS:\t  2048 kB\n"), 2 << 20);
+    fn pressure_is_the_share_of_the_last_ten_seconds() {
+        let text = "some avg10=12.50 avg60=1.00 avg300=0.00 total=5\nfull avg10=99.00 total=1\n";
+        assert_eq!(parse_pressure(text), Some(0.125));
+        assert_eq!(parse_pressure("some avg10=900.0"), None);
+        assert_eq!(parse_pressure("some avg10=NaN"), None);
+    }
+
+    #[test]
+    fn this_machine_can_be_measured() {
+        let dir = tempfile::tempdir().unwrap();
+        let started = Instant::now();
+        let health = Sampler::new(dir.path(), started).sample(Instant::now());
+        assert!(health.resident_bytes > 100_000 && health.disk_free_bytes > 0, "{health:?}");
+        assert!((0.0..=1.0).contains(&health.cpu_steal_ratio));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_measured_or_not_and_never_a_panic(text in "(cpu |some avg10=|VmRSS:)?[ 0-9.a-z\n]{0,80}") {
+            if let Some(times) = CpuTimes::parse(&text) {
+                prop_assert!((0.0..=1.0).contains(&times.steal_ratio_since(&CpuTimes::default())));
+            }
+            if let Some(ratio) = parse_pressure(&text) {
+                prop_assert!((0.0..=1.0).contains(&ratio));
+            }
+            let _ = parse_resident(&text);
+        }
     }
 }

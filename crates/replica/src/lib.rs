@@ -1,24 +1,29 @@
-//! A machine's copy of its desired state: joins, follows control, keeps the copy on disk, reports.
+//! A machine's copy of its desired state: follows control, keeps it on disk, reports back.
 //!
-//! `identity` is who the machine is to control; `uplink` is every call that it makes there. `copy`
-//! keeps the state document; `watch` follows the stream of changes; `report` says how things stand,
-//! with what `health` reads from the kernel. `replica` runs them. Nothing here waits for control
-//! before the machine may serve.
+//! `identity` is who the machine is, `join` how it becomes one of the fleet. `link` makes
+//! connections to control that prove it, `backoff` says when to make the next. `watch` follows the
+//! desired state, `frames` cuts its stream into lines and `keep` has the state on disk before
+//! anyone acts on it. `report` tells control how things stand, with `health` measured by the way.
+//! `fetch` brings blobs. Nothing here waits for control before a machine may serve: what is on
+//! disk is there as soon as [`Replica::open`] returns.
 
 mod backoff;
 mod config;
-mod copy;
-mod health;
+mod fetch;
+mod frames;
+pub mod health;
 mod identity;
-mod lines;
+mod join;
+mod keep;
+mod link;
 mod replica;
 mod report;
-mod uplink;
 mod watch;
 
-pub use config::{ReplicaConfig, UpstreamConfig};
-pub use copy::{Accept, StateFileError};
+pub use config::{ControlConfig, ReplicaConfig};
+pub use fetch::{ByteStream, FetchError, PACK_RAW_BYTES_MAX};
 pub use identity::IdentityError;
-pub use replica::{Replica, StartError};
-pub use report::Facts;
-pub use uplink::{Uplink, UplinkError};
+pub use keep::KeepError;
+pub use link::LinkError;
+pub use replica::{Follower, OpenError, Replica};
+pub use report::Standing;

@@ -1,198 +1,167 @@
-//! A running replica: the state from disk at once, then whatever control says.
+//! What does a role hold of its replica?
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 use nigh_proto::{
-    report::{JoinRequest, MachineAbout},
-    state::MachineState,
+    Digest, Timestamp,
+    report::{Health, MachineAbout},
+    state::{MachineState, Revision},
 };
-use tokio::sync::watch;
-use tokio_util::{
-    sync::{CancellationToken, DropGuard},
-    task::TaskTracker,
-};
+use tokio::sync::{Notify, watch};
 
 use crate::{
-    config::{ReplicaConfig, UpstreamConfig},
-    copy::{StateFile, StateFileError},
-    health::Sampler,
+    config::{ControlConfig, ReplicaConfig},
+    fetch::{self, ByteStream, FetchError},
     identity::{Identity, IdentityError},
-    report::{self, Facts, chain},
-    uplink::{Uplink, UplinkError},
-    watch::Follower,
+    keep::{KeepError, StateFile},
+    link::Link,
+    report::{self, Standing},
+    watch as follow,
 };
 
-/// How long to wait before another try to join: a person may have to put a new token there.
-const JOIN_PAUSE: Duration = Duration::from_secs(2);
-
-/// Why a replica could not start. Control being away is no reason.
+/// Why a replica was not opened. Control being away is no reason.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    #[error("the machine's copy of its state cannot be used")]
-    State(#[from] StateFileError),
-    #[error("the machine's identity cannot be used")]
+pub enum OpenError {
+    #[error("this machine's identity cannot be used")]
     Identity(#[from] IdentityError),
+    #[error("this machine's state cannot be used")]
+    Keep(#[from] KeepError),
 }
 
-/// A running replica. Dropping it ends its tasks; [`stop`](Self::stop) also waits for them.
+/// A machine's copy of its desired state; cheap to clone, every clone is the same.
+#[derive(Clone)]
+pub struct Replica(Arc<Shared>);
+
+/// What the parts of a replica share.
+pub(crate) struct Shared {
+    pub(crate) state_dir: PathBuf,
+    pub(crate) control: ControlConfig,
+    pub(crate) about: MachineAbout,
+    pub(crate) now: Box<dyn Fn() -> Timestamp + Send + Sync>,
+    pub(crate) file: StateFile,
+    pub(crate) state: watch::Sender<Option<Arc<MachineState>>>,
+    pub(crate) standing: watch::Sender<Standing>,
+    pub(crate) health: watch::Sender<Health>,
+    pub(crate) link: watch::Sender<Option<Link>>,
+    pub(crate) connected: watch::Sender<bool>,
+    /// Wakes a report that waits for control to come back.
+    pub(crate) reconnected: Notify,
+}
+
+/// The work of a replica. The role spawns [`run`](Self::run) among its tasks.
 #[derive(Debug)]
-pub struct Replica {
-    state: watch::Receiver<Option<Arc<MachineState>>>,
-    connected: watch::Receiver<bool>,
-    uplink: watch::Receiver<Option<Uplink>>,
-    facts: watch::Sender<Facts>,
-    tasks: TaskTracker,
-    _stop: DropGuard,
+pub struct Follower {
+    replica: Replica,
+    identity: Identity,
 }
 
 impl Replica {
-    /// Loads the copy on disk and begins to follow control; never waits for control.
-    pub async fn start(config: ReplicaConfig) -> Result<Self, StartError> {
-        let dir = config.state_dir.clone();
-        let loaded = tokio::task::spawn_blocking(move || {
-            let file = StateFile::in_dir(&dir);
-            let state = file.load()?;
-            Ok::<_, StartError>((file, state, Identity::load_or_make(&dir)?))
-        });
-        let (file, state, identity) = match loaded.await {
-            Ok(loaded) => loaded?,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        };
-        let (state_tx, state) = watch::channel(state.map(Arc::new));
-        let (connected_tx, connected) = watch::channel(false);
-        let (uplink_tx, uplink) = watch::channel(None);
-        let (facts, facts_rx) = watch::channel(Facts::default());
-        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-
-        let about = config.about.clone();
-        let sampler = Sampler::new(config.state_dir.clone());
-        tasks.spawn(report::run(uplink.clone(), about, facts_rx, sampler, stop.clone()));
-        let follower = Follower {
-            name: config.about.name.clone(),
-            role: config.about.role,
+    /// Reads identity and state from disk; dials nobody. `now` is the time of day, for reports.
+    ///
+    /// Reads and may write a few small files before it returns.
+    pub fn open(
+        config: ReplicaConfig,
+        now: impl Fn() -> Timestamp + Send + Sync + 'static,
+    ) -> Result<(Self, Follower), OpenError> {
+        let ReplicaConfig { state_dir, control, about } = config;
+        let identity = follow::identity(&state_dir)?;
+        let file = StateFile::in_dir(&state_dir);
+        let state = file.load(about.role, &about.name)?.map(Arc::new);
+        let replica = Replica(Arc::new(Shared {
+            state_dir,
+            control,
+            about,
+            now: Box::new(now),
             file,
-            state: state_tx,
-            connected: connected_tx,
-        };
-        tasks.spawn(follow(config, identity, follower, uplink_tx, stop.clone()));
-        tasks.close();
-        Ok(Replica { state, connected, uplink, facts, tasks, _stop: stop.drop_guard() })
+            state: watch::Sender::new(state),
+            standing: watch::Sender::default(),
+            health: watch::Sender::default(),
+            link: watch::Sender::default(),
+            connected: watch::Sender::default(),
+            reconnected: Notify::new(),
+        }));
+        Ok((replica.clone(), Follower { replica, identity }))
     }
 
-    /// The newest state that is on disk; `None` until the first one.
+    /// The newest state that is on disk, and every later one. `None` until control has sent one.
     pub fn state(&self) -> watch::Receiver<Option<Arc<MachineState>>> {
-        self.state.clone()
+        self.0.state.subscribe()
+    }
+
+    /// Tells control how things stand: at once if it differs from what was said last.
+    pub fn report(&self, standing: Standing) {
+        self.0.standing.send_if_modified(|last| {
+            let is_new = *last != standing;
+            *last = standing;
+            is_new
+        });
     }
 
     /// Whether the stream from control is open.
+    pub fn is_connected(&self) -> bool {
+        *self.0.connected.borrow()
+    }
+
+    /// Whether the stream from control is open, and every change of it.
     pub fn connected(&self) -> watch::Receiver<bool> {
-        self.connected.clone()
+        self.0.connected.subscribe()
     }
 
-    /// Calls to control; `None` until the machine has joined.
-    pub fn uplink(&self) -> watch::Receiver<Option<Uplink>> {
-        self.uplink.clone()
+    /// How the machine felt when it last reported, or tried to.
+    pub fn health(&self) -> Health {
+        *self.0.health.borrow()
     }
 
-    /// Where the role tells what it has done; every change is reported at once.
-    pub fn facts(&self) -> watch::Sender<Facts> {
-        self.facts.clone()
+    /// A pack of those of `digests` that control has, small blobs only: at most
+    /// [`PackHead::MAX_BLOBS`](nigh_proto::pack::PackHead::MAX_BLOBS) of them, whose raw sizes sum to
+    /// at most [`PACK_RAW_BYTES_MAX`](crate::PACK_RAW_BYTES_MAX).
+    pub async fn fetch_pack(&self, digests: &[Digest]) -> Result<ByteStream, FetchError> {
+        fetch::pack(&self.0.link().ok_or(FetchError::NotJoined)?, digests).await
     }
 
-    /// Ends all tasks and waits for them.
-    pub async fn stop(self) {
-        let Replica { tasks, _stop, .. } = self;
-        drop(_stop);
-        tasks.wait().await;
+    /// The raw bytes of the blob from `offset` on.
+    pub async fn fetch_blob(&self, digest: &Digest, offset: u64) -> Result<ByteStream, FetchError> {
+        fetch::blob(&self.0.link().ok_or(FetchError::NotJoined)?, digest, offset).await
     }
 }
 
-/// Joins if need be, then follows control until `stop`.
-async fn follow(
-    config: ReplicaConfig,
-    mut identity: Identity,
-    follower: Follower,
-    uplinks: watch::Sender<Option<Uplink>>,
-    stop: CancellationToken,
-) {
-    let uplink = loop {
-        match uplink(&config, &mut identity).await {
-            Ok(uplink) => break uplink,
-            Err(error) => tracing::error!(
-                error = %chain(&error),
-                "this machine is not part of the fleet yet: {}",
-                error.advice(&config.upstream),
-            ),
-        }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(JOIN_PAUSE) => {}
-        }
-    };
-    uplinks.send_replace(Some(uplink.clone()));
-    follower.run(uplink, stop).await;
+impl Follower {
+    /// Joins if need be, then follows control and reports to it. Never ends by itself: the caller
+    /// drops it to stop.
+    pub async fn run(self) {
+        let Follower { replica, identity } = self;
+        tokio::join!(
+            follow::follow_for_ever(&replica.0, identity),
+            report::report_for_ever(&replica.0)
+        );
+    }
 }
 
-/// Why a machine could not join.
-#[derive(Debug, thiserror::Error)]
-enum JoinError {
-    #[error("no join token is configured")]
-    NoTokenFile,
-    #[error("could not read the join token")]
-    TokenFile(#[source] std::io::Error),
-    #[error("the call to control failed")]
-    Uplink(#[from] UplinkError),
-    #[error("the identity could not be used")]
-    Identity(#[from] IdentityError),
-}
+impl Shared {
+    pub(crate) fn revision(&self) -> Option<Revision> {
+        self.state.borrow().as_ref().map(|state| state.revision())
+    }
 
-impl JoinError {
-    /// What an operator can do.
-    fn advice(&self, upstream: &UpstreamConfig) -> String {
-        match self {
-            JoinError::NoTokenFile => {
-                "set `join_token_file` in `[control]`; `nigh edge token` or `nigh dns token` makes a \
-                 token"
-                    .to_owned()
-            }
-            JoinError::TokenFile(_) => format!(
-                "put a token from `nigh edge token` or `nigh dns token` into {}",
-                upstream.join_token_file.as_deref().unwrap_or("the token file".as_ref()).display()
-            ),
-            JoinError::Uplink(error) if error.is_refusal() => format!(
-                "make a new token for this machine and put it into {}",
-                upstream.join_token_file.as_deref().unwrap_or("the token file".as_ref()).display()
-            ),
-            JoinError::Uplink(_) => {
-                format!("see whether control runs at {} and its CA is the right one", upstream.url)
-            }
-            JoinError::Identity(_) => "see whether the state folder can be written".to_owned(),
+    /// `None` until the machine has joined.
+    pub(crate) fn link(&self) -> Option<Link> {
+        self.link.borrow().clone()
+    }
+
+    pub(crate) fn set_connected(&self, is_connected: bool) {
+        self.connected
+            .send_if_modified(|last| std::mem::replace(last, is_connected) != is_connected);
+        if is_connected {
+            self.reconnected.notify_one();
         }
     }
 }
 
-/// Calls with the machine's certificate, which is asked for when there is none.
-async fn uplink(config: &ReplicaConfig, identity: &mut Identity) -> Result<Uplink, JoinError> {
-    if identity.certificate_pem.is_none() {
-        let response = join(&config.upstream, &config.about, identity).await?;
-        identity.joined(response)?;
-        tracing::info!(machine.name = %config.about.name, "joined the fleet");
+impl fmt::Debug for Replica {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replica")
+            .field("name", &self.0.about.name)
+            .field("revision", &self.0.revision())
+            .field("is_connected", &self.is_connected())
+            .finish_non_exhaustive()
     }
-    Ok(Uplink::new(&config.upstream, identity)?)
-}
-
-async fn join(
-    upstream: &UpstreamConfig,
-    about: &MachineAbout,
-    identity: &Identity,
-) -> Result<String, JoinError> {
-    let file = upstream.join_token_file.as_ref().ok_or(JoinError::NoTokenFile)?;
-    let token = tokio::fs::read_to_string(file).await.map_err(JoinError::TokenFile)?;
-    let request = JoinRequest {
-        token: token.trim().to_owned(),
-        csr_pem: identity.request(&about.name, about.role)?,
-        about: about.clone(),
-    };
-    let response = Uplink::new(upstream, identity)?.join(&request).await?;
-    Ok(response.certificate_pem)
 }

@@ -1,78 +1,103 @@
-//! What does a machine tell control of itself, and when?
+//! When is control told how things stand?
+//!
+//! At once when something changes, and every [`REPORT_MS`]. Changes that come while a report is
+//! on its way are in the next one: control always gets the newest, never a queue of old ones.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use nigh_proto::{
-    Timestamp,
-    report::{MachineAbout, REPORT_MS, Report, SiteReport},
+    report::{Health, REPORT_MAX_BYTES, REPORT_MS, Report, SiteReport},
     state::Revision,
 };
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, timeout};
 
-use crate::{backoff, health::Sampler, uplink::Uplink};
+use crate::{
+    backoff,
+    health::Sampler,
+    link::{self, CallError},
+    replica::Shared,
+};
 
-/// What the role knows: sent by it on every change, passed on at once.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Facts {
-    /// The revision that the role has acted on.
-    pub applied: Option<Revision>,
+/// A report that is not answered within this time has failed.
+const POST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How things stand on a machine, as its role knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// The revision on disk and acted on.
+    pub revision: Option<Revision>,
     /// Edges: one per site of the state.
     pub sites: Vec<SiteReport>,
 }
 
-/// Posts `facts` on every change and at least every [`REPORT_MS`], until `stop`.
-pub(crate) async fn run(
-    uplink: watch::Receiver<Option<Uplink>>,
-    about: MachineAbout,
-    mut facts: watch::Receiver<Facts>,
-    mut sampler: Sampler,
-    stop: CancellationToken,
-) {
-    let started = Instant::now();
+/// Reports until it is dropped.
+pub(crate) async fn report_for_ever(shared: &Shared) {
+    let mut standing = shared.standing.subscribe();
+    let mut sampler = Some(Sampler::new(&shared.state_dir, std::time::Instant::now()));
     let mut failures = 0;
     loop {
-        let now = facts.borrow_and_update().clone();
-        let current = uplink.borrow().clone();
-        if let Some(uplink) = current {
-            let report = Report {
-                about: about.clone(),
-                revision: now.applied,
-                sites: now.sites,
-                health: sampler.sample(started.elapsed()),
-                sent_at: this_moment(),
-            };
-            match uplink.report(&report).await {
-                Ok(()) => failures = 0,
-                Err(error) => {
-                    failures += 1;
-                    tracing::debug!(error = %chain(&error), "control did not take the report");
-                }
+        let newest = standing.borrow_and_update().clone();
+        sampler = sample(sampler, shared).await;
+        let sent_at = Instant::now();
+        let wait = match post(shared, newest).await {
+            Ok(()) => {
+                failures = 0;
+                Duration::from_millis(REPORT_MS)
             }
-        }
-        let pause = match failures {
-            0 => Duration::from_millis(REPORT_MS),
-            failures => backoff::wait(failures, backoff::random()) + Duration::from_millis(50),
+            Err(error) => {
+                // The watch says at a louder level that control is away.
+                tracing::debug!(error = link::causes(&error), "control did not take a report");
+                failures += 1;
+                backoff::wait(failures, backoff::random())
+            }
         };
+        let next = tokio::time::sleep_until(sent_at + wait);
+        if failures > 0 {
+            // A change does not make an unreachable control reachable.
+            tokio::select! { () = next => {}, () = shared.reconnected.notified() => {} }
+            continue;
+        }
         tokio::select! {
-            () = stop.cancelled() => return,
-            changed = facts.changed(), if failures == 0 => {
-                if changed.is_err() {
-                    return;
-                }
-            }
-            () = tokio::time::sleep(pause) => {}
+            () = next => {}
+            changed = standing.changed() => if changed.is_err() { return },
         }
     }
 }
 
-/// This machine's clock, so that control can warn of one that is wrong.
-fn this_moment() -> Timestamp {
-    SystemTime::now().into()
+/// Measures on a thread that may wait for the disk.
+async fn sample(sampler: Option<Sampler>, shared: &Shared) -> Option<Sampler> {
+    let mut sampler = sampler?;
+    let measured = tokio::task::spawn_blocking(move || {
+        let health = sampler.sample(std::time::Instant::now());
+        (sampler, health)
+    });
+    let (sampler, health) = measured.await.ok()?;
+    shared.health.send_replace(health);
+    Some(sampler)
 }
 
-/// An error with its causes on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+async fn post(shared: &Shared, standing: Standing) -> Result<(), CallError> {
+    let Some(link) = shared.link() else { return Err(not_joined()) };
+    let health: Health = *shared.health.borrow();
+    let Standing { revision, sites } = standing;
+    let report =
+        Report { about: shared.about.clone(), revision, sites, health, sent_at: (shared.now)() };
+    let body = serde_json::to_vec(&report).map_err(|error| CallError::Garbled(error.into()))?;
+    if body.len() > REPORT_MAX_BYTES {
+        let bytes = body.len();
+        tracing::error!(bytes, "this report is longer than control takes: too many sites");
+    }
+    let request = link
+        .talk()
+        .post(link.url("machine/v1/report"))
+        .header(reqwest::header::CONTENT_TYPE, "application/json")
+        .body(body);
+    match timeout(POST_TIMEOUT, async { link::success(request.send().await).await }).await {
+        Ok(answered) => answered.map(drop),
+        Err(elapsed) => Err(CallError::Garbled(elapsed.into())),
+    }
+}
+
+fn not_joined() -> CallError {
+    CallError::Garbled("this machine has not joined".into())
 }

@@ -1,143 +1,178 @@
-//! How does a machine follow what control says?
-//!
-//! One stream at a time. Every frame is read, decided on and, when it is newer, on disk before the
-//! role hears of it. A stream that ends or falls silent is dialled again after a short random wait.
+//! How does a machine learn at once what control wants of it?
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::StreamExt as _;
 use nigh_proto::{
-    MachineName,
-    report::MachineRole,
     state::MachineState,
-    watch::{FRAME_MAX_BYTES, Frame, SILENCE_MAX_MS},
+    watch::{Frame, SILENCE_MAX_MS},
 };
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use tokio::time::timeout;
 
 use crate::{
     backoff,
-    copy::{Accept, StateFile, accept},
-    lines::{LineTooLong, Lines},
-    report::chain,
-    uplink::{Uplink, UplinkError},
+    frames::{BadStream, Frames},
+    identity::{Identity, IdentityError},
+    join,
+    keep::{self, KeepError, Verdict},
+    link::{self, CallError, Link, LinkError},
+    replica::Shared,
 };
 
-/// Where the newest state goes.
-#[derive(Debug)]
-pub(crate) struct Follower {
-    pub(crate) name: MachineName,
-    pub(crate) role: MachineRole,
-    pub(crate) file: StateFile,
-    pub(crate) state: watch::Sender<Option<Arc<MachineState>>>,
-    pub(crate) connected: watch::Sender<bool>,
-}
+/// How long until a machine that was refused tries again: only a person can help it.
+const REFUSED_WAIT: Duration = Duration::from_secs(5);
+/// An answer to the watch begins within this time.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why one stream ended.
+/// Why a stream has ended.
 #[derive(Debug, thiserror::Error)]
-enum StreamEnd {
-    #[error("could not open the stream")]
-    Open(#[source] UplinkError),
-    #[error("nothing was heard for {SILENCE_MAX_MS} ms")]
+enum Ended {
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error("control has been silent for {SILENCE_MAX_MS} ms")]
     Silent,
-    #[error("the stream broke")]
-    Broken(#[source] reqwest::Error),
-    #[error("control ended the stream")]
-    Ended,
-    #[error("control sent a frame that cannot be read")]
-    Frame(#[source] serde_json::Error),
-    #[error("control sent a frame that is too long")]
-    TooLong(#[source] LineTooLong),
-    #[error("the new state could not be kept")]
-    Keep(#[source] crate::copy::StateFileError),
+    #[error("control closed the stream")]
+    Closed,
+    #[error("control sent what is no frame")]
+    Bad(#[from] BadStream),
+    #[error("control sent a state for another machine")]
+    NotMine,
+    #[error(transparent)]
+    Keep(#[from] KeepError),
 }
 
-impl Follower {
-    /// Follows control until `stop`.
-    pub(crate) async fn run(self, uplink: Uplink, stop: CancellationToken) {
-        let mut attempt = 0;
-        loop {
-            let end = tokio::select! {
-                () = stop.cancelled() => return,
-                end = self.follow(&uplink, &mut attempt) => end,
-            };
-            if self.connected.send_replace(false) {
-                tracing::warn!(reason = %chain(&end), "the stream from control ended; dialling again");
-            } else {
-                tracing::debug!(reason = %chain(&end), "control is out of reach");
-            }
-            let wait = backoff::wait(attempt, backoff::random());
-            attempt = attempt.saturating_add(1);
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(wait) => {}
-            }
+impl Ended {
+    /// Whether dialling again at once would only be refused again.
+    fn needs_a_person(&self) -> bool {
+        match self {
+            Ended::Call(CallError::Refused { status, .. }) => status.is_client_error(),
+            Ended::NotMine | Ended::Keep(_) => true,
+            _ => false,
         }
     }
+}
 
-    /// One stream, until it ends. `attempt` starts over once a frame has arrived.
-    async fn follow(&self, uplink: &Uplink, attempt: &mut u32) -> StreamEnd {
-        let since = self.state.borrow().as_ref().map(|state| state.revision());
-        let mut stream = match uplink.watch(since).await {
-            Ok(stream) => stream,
-            Err(error) => return StreamEnd::Open(error),
+/// Joins if need be, then follows control until it is dropped.
+pub(crate) async fn follow_for_ever(shared: &Shared, mut identity: Identity) {
+    join_until_done(shared, &mut identity).await;
+    let mut failures = 0;
+    loop {
+        let wait = match renew_link(shared, &identity).await {
+            Err(error) => {
+                tracing::error!(error = link::causes(&error), "control cannot be dialled");
+                REFUSED_WAIT
+            }
+            Ok(link) => {
+                let (ended, was_connected) = follow(shared, &link).await;
+                shared.set_connected(false);
+                failures = if was_connected { 0 } else { failures + 1 };
+                say_why(&ended, was_connected, failures);
+                let wait = backoff::wait(failures, backoff::random());
+                if ended.needs_a_person() { REFUSED_WAIT } else { wait }
+            }
         };
-        let mut lines = Lines::new(FRAME_MAX_BYTES);
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// Once when a connection is lost and rarely while it stays away, since control may be gone for weeks.
+fn say_why(ended: &Ended, was_connected: bool, failures: u32) {
+    let why = link::causes(ended);
+    if was_connected || failures == 1 || failures % 100 == 0 || ended.needs_a_person() {
+        tracing::warn!(why, "not connected to control; going on with the state on disk");
+    } else {
+        tracing::debug!(why, failures, "control is still away");
+    }
+}
+
+async fn join_until_done(shared: &Shared, identity: &mut Identity) {
+    let mut failures = 0;
+    while identity.membership().is_none() {
+        let Err(error) = join::join(&shared.control, identity, &shared.about).await else {
+            tracing::info!("joined the fleet as {}", shared.about.name);
+            return;
+        };
+        let wait = if matches!(error, join::JoinError::Call(CallError::Unreachable(_))) {
+            failures += 1;
+            backoff::wait(failures, backoff::random())
+        } else {
+            REFUSED_WAIT
+        };
+        if failures <= 1 || wait == REFUSED_WAIT {
+            tracing::error!(error = link::causes(&error), "could not join; trying again");
+        }
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// New connections: the old ones may only look open. Reads the CA file, so that a replaced one
+/// counts without a restart.
+async fn renew_link(shared: &Shared, identity: &Identity) -> Result<Link, LinkError> {
+    let link = Link::new(&shared.control, identity, &shared.about.version)?;
+    shared.link.send_replace(Some(link.clone()));
+    Ok(link)
+}
+
+/// Follows one stream to its end, and says whether control answered at all.
+async fn follow(shared: &Shared, link: &Link) -> (Ended, bool) {
+    let mut was_connected = false;
+    let ended = match read_stream(shared, link, &mut was_connected).await {
+        Err(ended) => ended,
+        Ok(()) => Ended::Closed,
+    };
+    (ended, was_connected)
+}
+
+async fn read_stream(shared: &Shared, link: &Link, was_connected: &mut bool) -> Result<(), Ended> {
+    let mut url = link.url("machine/v1/watch");
+    if let Some(revision) = shared.revision() {
+        url.query_pairs_mut().append_pair("since", &revision.0.to_string());
+    }
+    let answer = timeout(ANSWER_TIMEOUT, link.talk().get(url).send());
+    let mut response = link::success(answer.await.map_err(|_| Ended::Silent)?).await?;
+    let mut frames = Frames::default();
+    loop {
         let silence = Duration::from_millis(SILENCE_MAX_MS);
-        loop {
-            let chunk = match tokio::time::timeout(silence, stream.next()).await {
-                Err(_) => return StreamEnd::Silent,
-                Ok(None) => return StreamEnd::Ended,
-                Ok(Some(Err(error))) => return StreamEnd::Broken(error.without_url()),
-                Ok(Some(Ok(chunk))) => chunk,
-            };
-            if let Err(error) = lines.push(&chunk) {
-                return StreamEnd::TooLong(error);
-            }
-            while let Some(line) = lines.next_line() {
-                if let Err(end) = self.take_line(&line).await {
-                    return end;
-                }
-                *attempt = 0;
-                if !self.connected.send_replace(true) {
-                    tracing::info!(machine.name = %self.name, "following control");
-                }
+        let chunk = timeout(silence, response.chunk()).await.map_err(|_| Ended::Silent)?;
+        let Some(chunk) = chunk.map_err(CallError::Unreachable)? else { return Ok(()) };
+        frames.push(&chunk);
+        while let Some(frame) = frames.next()? {
+            take(shared, frame).await?;
+            if !*was_connected {
+                *was_connected = true;
+                shared.set_connected(true);
+                tracing::info!("connected to control at {}", shared.control.url);
             }
         }
     }
+}
 
-    async fn take_line(&self, line: &[u8]) -> Result<(), StreamEnd> {
-        match serde_json::from_slice(line).map_err(StreamEnd::Frame)? {
-            Frame::Heartbeat { .. } => Ok(()),
-            Frame::State { state } => self.take(*state).await,
+async fn take(shared: &Shared, frame: Frame) -> Result<(), Ended> {
+    let Frame::State { state } = frame else { return Ok(()) };
+    let (role, name) = (shared.about.role, &shared.about.name);
+    match keep::judge(role, name, shared.revision(), &state) {
+        Verdict::Take => store(shared, *state).await,
+        Verdict::Same => Ok(()),
+        Verdict::Older { current } => {
+            let (offered, current) = (state.revision().0, current.0);
+            tracing::warn!(offered, current, "refused a state older than the one that is here");
+            Ok(())
         }
+        Verdict::NotMine => Err(Ended::NotMine),
     }
+}
 
-    async fn take(&self, sent: MachineState) -> Result<(), StreamEnd> {
-        let current = self.state.borrow().as_ref().map(|state| state.revision());
-        match accept(current, &self.name, self.role, &sent) {
-            Accept::Same => Ok(()),
-            Accept::Older { have, sent } => {
-                tracing::error!(
-                    "control sent revision {} but this machine has {}: control was restored from an \
-                     older copy; the newer state stays until control has passed it",
-                    sent.0,
-                    have.0,
-                );
-                Ok(())
-            }
-            Accept::Misdirected => {
-                tracing::error!(machine.name = %self.name, "control sent another machine's state");
-                Ok(())
-            }
-            Accept::Take => {
-                let (file, state) = (self.file.clone(), Arc::new(sent));
-                let kept = Arc::clone(&state);
-                let saved = tokio::task::spawn_blocking(move || file.save(&kept)).await;
-                saved.unwrap_or(Ok(())).map_err(StreamEnd::Keep)?;
-                self.state.send_replace(Some(state));
-                Ok(())
-            }
-        }
-    }
+/// To disk first; whoever acts on the state sees it only then.
+async fn store(shared: &Shared, state: MachineState) -> Result<(), Ended> {
+    let state = Arc::new(state);
+    let (file, written) = (shared.file.clone(), Arc::clone(&state));
+    let stored = tokio::task::spawn_blocking(move || file.store(&written)).await;
+    stored.map_err(|panic| CallError::Garbled(panic.into()))??;
+    tracing::debug!(revision = state.revision().0, "took a new state");
+    shared.state.send_replace(Some(state));
+    Ok(())
+}
+
+/// Loads who this machine is.
+pub(crate) fn identity(state_dir: &std::path::Path) -> Result<Identity, IdentityError> {
+    Identity::load_or_make(state_dir)
 }

@@ -1,0 +1,80 @@
+//! How does a machine become one of the fleet?
+
+use std::path::PathBuf;
+
+use nigh_proto::{
+    MachineName,
+    report::{JoinRequest, JoinResponse, MachineAbout},
+};
+
+use crate::{
+    config::ControlConfig,
+    identity::{Identity, IdentityError},
+    link::{self, CallError, Link, LinkError},
+};
+
+/// The answer holds two certificates and a name.
+const RESPONSE_MAX_BYTES: usize = 1 << 20;
+/// Longer files hold no token.
+const TOKEN_MAX_BYTES: usize = 4 << 10;
+
+/// Why a machine has not joined yet.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum JoinError {
+    #[error(
+        "this machine has not joined: set control.join_token_file to a file with a join token (`nigh edge token NAME` makes one)"
+    )]
+    NoTokenFile,
+    #[error("could not read the join token in {path}", path = path.display())]
+    TokenFile { path: PathBuf, source: std::io::Error },
+    #[error("{path} holds no join token; one begins with nigh_join_", path = path.display())]
+    NoToken { path: PathBuf },
+    #[error("the join token in {path} is not accepted ({detail}); make a new one", path = path.display())]
+    TokenRefused { path: PathBuf, detail: String },
+    #[error("control knows this machine as {given}, the configuration says {wanted}")]
+    OtherName { given: MachineName, wanted: MachineName },
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error("could not join")]
+    Call(#[from] CallError),
+}
+
+/// Joins with the token of the configuration and keeps what control answers.
+pub(crate) async fn join(
+    control: &ControlConfig,
+    identity: &mut Identity,
+    about: &MachineAbout,
+) -> Result<(), JoinError> {
+    let path = control.join_token_file.clone().ok_or(JoinError::NoTokenFile)?;
+    let token = read_token(path.clone()).await?;
+    let link = Link::new(control, identity, &about.version)?;
+    let request =
+        JoinRequest { token, csr_pem: identity.request_pem(&about.name)?, about: about.clone() };
+    let sent = link.talk().post(link.url("machine/v1/join")).json(&request).send().await;
+    let response = match link::success(sent).await {
+        Err(CallError::Refused { status, detail }) if matches!(status.as_u16(), 401 | 403) => {
+            return Err(JoinError::TokenRefused { path, detail });
+        }
+        answered => answered?,
+    };
+    let body = link::bounded(response, RESPONSE_MAX_BYTES).await?;
+    let joined: JoinResponse =
+        serde_json::from_slice(&body).map_err(|error| CallError::Garbled(error.into()))?;
+    if joined.name != about.name {
+        return Err(JoinError::OtherName { given: joined.name, wanted: about.name.clone() });
+    }
+    identity.keep(joined)?;
+    Ok(())
+}
+
+async fn read_token(path: PathBuf) -> Result<String, JoinError> {
+    let bytes = match tokio::fs::read(&path).await {
+        Ok(bytes) => bytes,
+        Err(source) => return Err(JoinError::TokenFile { path, source }),
+    };
+    let text = String::from_utf8(bytes).ok().filter(|text| text.len() <= TOKEN_MAX_BYTES);
+    let token = text.as_deref().map(str::trim).filter(|token| !token.is_empty());
+    token.map(str::to_owned).ok_or(JoinError::NoToken { path })
+}

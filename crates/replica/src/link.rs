@@ -1,0 +1,247 @@
+//! How does a machine connect to control, and prove who it is?
+//!
+//! Talk (watch, reports) and blobs go over connections of their own: a blob that is slow to be
+//! written to disk fills the window of its connection, and must not hold up the state.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use reqwest::{Client, StatusCode, Url};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+
+use crate::{config::ControlConfig, identity::Identity};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A body that brings nothing for so long has stalled.
+const READ_TIMEOUT: Duration = Duration::from_secs(15);
+/// HTTP/2 pings find a connection that only looks open.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why control cannot be connected to, whatever the network does.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    #[error("control.url {url:?} is not an address such as https://control.example:8444")]
+    Url { url: String },
+    #[error("control.ca_file is needed until this machine has joined")]
+    NoCa,
+    #[error("could not read {path}", path = path.display())]
+    CaFile { path: PathBuf, source: std::io::Error },
+    #[error("{what} is not PEM of the kind that belongs there")]
+    Pem { what: &'static str },
+    #[error("TLS to control cannot be set up")]
+    Tls(#[from] rustls::Error),
+    #[error("an HTTP client cannot be set up")]
+    Client(#[source] reqwest::Error),
+}
+
+/// Connections to control.
+#[derive(Clone, Debug)]
+pub(crate) struct Link {
+    base: Url,
+    talk: Client,
+    fetch: Client,
+}
+
+impl Link {
+    /// Connections of a machine that has joined; of a stranger when it has not.
+    pub(crate) fn new(
+        control: &ControlConfig,
+        identity: &Identity,
+        version: &str,
+    ) -> Result<Self, LinkError> {
+        let base = base(&control.url)?;
+        let tls = tls(control, identity)?;
+        let client = || client(&tls, &base, version);
+        Ok(Link { talk: client()?, fetch: client()?, base })
+    }
+
+    /// Where `path`, such as `machine/v1/watch`, is.
+    pub(crate) fn url(&self, path: &str) -> Url {
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}/{path}", self.base.path().trim_end_matches('/')));
+        url
+    }
+
+    pub(crate) fn talk(&self) -> &Client {
+        &self.talk
+    }
+
+    pub(crate) fn fetch(&self) -> &Client {
+        &self.fetch
+    }
+}
+
+fn base(text: &str) -> Result<Url, LinkError> {
+    let url = Url::parse(text).ok().filter(|url| url.scheme() == "https" && url.has_host());
+    url.ok_or_else(|| LinkError::Url { url: text.to_owned() })
+}
+
+fn client(tls: &ClientConfig, base: &Url, version: &str) -> Result<Client, LinkError> {
+    let mut builder = Client::builder()
+        .tls_backend_preconfigured(tls.clone())
+        .user_agent(format!("nigh/{version}"))
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(READ_TIMEOUT)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .http2_keep_alive_timeout(PING_TIMEOUT)
+        .http2_keep_alive_while_idle(true)
+        .redirect(reqwest::redirect::Policy::none());
+    if base.host_str().is_some_and(is_loopback) {
+        builder = builder.no_proxy();
+    }
+    builder.build().map_err(LinkError::Client)
+}
+
+fn is_loopback(host: &str) -> bool {
+    let ip = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
+}
+
+fn tls(control: &ControlConfig, identity: &Identity) -> Result<ClientConfig, LinkError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let mut config = match identity.membership() {
+        None => {
+            let path = control.ca_file.as_deref().ok_or(LinkError::NoCa)?;
+            builder.with_root_certificates(roots(&[&read(path)?])?).with_no_client_auth()
+        }
+        Some(membership) => {
+            // The operator's file too: control may have a new CA that the operator vouches for.
+            let file = control.ca_file.as_deref().and_then(|path| read(path).ok());
+            let pems: Vec<&[u8]> = [Some(membership.ca_pem.as_bytes()), file.as_deref()]
+                .into_iter()
+                .flatten()
+                .collect();
+            let chain = CertificateDer::pem_slice_iter(membership.certificate_pem.as_bytes())
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|_| LinkError::Pem { what: "identity/cert.pem" })?;
+            let key = PrivateKeyDer::from_pem_slice(identity.key_pem().as_bytes())
+                .map_err(|_| LinkError::Pem { what: "identity/key.pem" })?;
+            builder.with_root_certificates(roots(&pems)?).with_client_auth_cert(chain, key)?
+        }
+    };
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, LinkError> {
+    std::fs::read(path).map_err(|source| LinkError::CaFile { path: path.to_owned(), source })
+}
+
+fn roots(pems: &[&[u8]]) -> Result<RootCertStore, LinkError> {
+    let mut roots = RootCertStore::empty();
+    for pem in pems {
+        for certificate in CertificateDer::pem_slice_iter(pem) {
+            roots.add(certificate.map_err(|_| LinkError::Pem { what: "control's CA" })?)?;
+        }
+    }
+    if roots.is_empty() { Err(LinkError::Pem { what: "control's CA" }) } else { Ok(roots) }
+}
+
+/// Why a call to control failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    #[error("control cannot be reached")]
+    Unreachable(#[source] reqwest::Error),
+    #[error("control refused ({status}): {detail}")]
+    Refused { status: StatusCode, detail: String },
+    #[error("control's answer cannot be read")]
+    Garbled(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// An answer longer than this is no problem document.
+const PROBLEM_MAX_BYTES: usize = 64 << 10;
+
+/// The answer, if it is a success.
+pub(crate) async fn success(
+    sent: Result<reqwest::Response, reqwest::Error>,
+) -> Result<reqwest::Response, CallError> {
+    let response = sent.map_err(CallError::Unreachable)?;
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let body = bounded(response, PROBLEM_MAX_BYTES).await.unwrap_or_default();
+    let detail = serde_json::from_slice::<nigh_proto::api::Problem>(&body)
+        .map_or_else(|_| "no reason given".to_owned(), |problem| problem.detail);
+    Err(CallError::Refused { status, detail })
+}
+
+/// The body, if it has no more than `max_bytes`.
+pub(crate) async fn bounded(
+    mut response: reqwest::Response,
+    max_bytes: usize,
+) -> Result<Vec<u8>, CallError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(CallError::Unreachable)? {
+        if body.len() + chunk.len() > max_bytes {
+            let error = format!("more than {max_bytes} bytes");
+            return Err(CallError::Garbled(error.into()));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// An error with its causes, on one line, for the log.
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_https_addresses_are_control() {
+        for url in ["", "control:8444", "http://control:8444", "https://", "ftp://a"] {
+            assert!(matches!(base(url), Err(LinkError::Url { .. })), "{url}");
+        }
+        assert!(base("https://127.0.0.1:8444").is_ok());
+    }
+
+    #[test]
+    fn paths_are_below_the_configured_address() {
+        let dir = tempfile::tempdir().unwrap();
+        let identity = Identity::load_or_make(dir.path()).unwrap();
+        let ca_file = dir.path().join("ca.pem");
+        let key = rcgen::KeyPair::generate().unwrap();
+        let ca = rcgen::CertificateParams::default().self_signed(&key).unwrap();
+        std::fs::write(&ca_file, ca.pem()).unwrap();
+        let control = ControlConfig {
+            url: "https://control:8444/fleet/".to_owned(),
+            ca_file: Some(ca_file),
+            join_token_file: None,
+        };
+        let link = Link::new(&control, &identity, "1").unwrap();
+        assert_eq!(
+            link.url("machine/v1/watch").as_str(),
+            "https://control:8444/fleet/machine/v1/watch"
+        );
+    }
+
+    #[test]
+    fn a_stranger_without_a_ca_is_told_what_is_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let identity = Identity::load_or_make(dir.path()).unwrap();
+        let control = ControlConfig {
+            url: "https://control:8444".to_owned(),
+            ca_file: None,
+            join_token_file: None,
+        };
+        assert!(matches!(Link::new(&control, &identity, "1"), Err(LinkError::NoCa)));
+    }
+}
