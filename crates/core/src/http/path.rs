@@ -202,7 +202,7 @@ mod tests {
         #[test]
         fn encoding_is_undone_by_decoding(path in "/[^\\\\\u{0}-\u{1f}\u{7f}]{0,30}") {
             if let Ok(same) = decode(&encode(&path)) {
-                prop_assert_eq!(same, path);
+                prop_assert_eq!(&*same, &*path);
             }
         }
     }

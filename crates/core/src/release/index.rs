@@ -147,7 +147,7 @@ impl Mixer {
     }
 
     const fn mix(&mut self, word: u64) {
-        let product = ((self.state ^ word) as u128) * 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
+        let product = ((self.state ^ word) as u128) * 0x9e37_79b9_7f4a_7c15;
         self.state = (product >> 64) as u64 ^ product as u64;
     }
 

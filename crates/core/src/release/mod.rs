@@ -208,3 +208,6 @@ fn match_headers(
     }
     sets
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,7 +22,7 @@ const MAX_STARS: usize = 8;
 
 /// Why a text is not a pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidPattern {
+pub(crate) enum InvalidPattern {
     #[error("a path has at most one *, and {0:?} has more")]
     Stars(String),
     #[error("{0:?}: a placeholder needs a segment of its own, away from * and other placeholders")]
@@ -509,7 +509,7 @@ mod tests {
         }
 
         #[test]
-        fn an_example_fits_its_own_pattern(pattern in "/([a-c]|/|/:x/|\\*){0,6}") {
+        fn an_example_fits_its_own_pattern(pattern in "/([a-c]{1,2}|:x|[a-c]?\\*[a-c]?)(/([a-c]{1,2}|:x|[a-c]?\\*[a-c]?)){0,4}/?") {
             if let Ok(compiled) = Pattern::parse(&pattern, Use::Headers, Dialect::Nigh) {
                 let example = compiled.example("filler");
                 prop_assert!(compiled.matches(&example).is_some(), "{}", example);

@@ -59,11 +59,6 @@ impl Target {
         Target { pieces, is_path, has_query: to.contains('?') }
     }
 
-    /// Whether it is a path of the same site.
-    pub(crate) fn is_path(&self) -> bool {
-        self.is_path
-    }
-
     /// The value of `Location`: ASCII without white space, on the same host for a path.
     ///
     /// The request's query goes along unless the target has its own. `None` when a capture
@@ -284,7 +279,7 @@ mod tests {
                 if let Some(url) = target.location(&captures, Some(&query)) {
                     prop_assert!(url.bytes().all(|byte| byte.is_ascii_graphic()), "{}", url);
                     prop_assert!(!url.starts_with("//") && !url.starts_with("/\\"));
-                    prop_assert!(http::HeaderValue::from_str(&url).is_ok());
+                    prop_assert!(HeaderValue::from_str(&url).is_ok());
                     if let Some(rest) = url.strip_prefix("https://") {
                         let host = rest.split(['/', '?', '#', '@', ':']).next().unwrap();
                         prop_assert!(host.ends_with("c.test"), "{}", url);
