@@ -77,7 +77,8 @@ impl<'a> Walk<'a> {
         if let Some(cname) = node.set(kind::CNAME).filter(|_| asked != kind::ANY) {
             self.push_answer(name, cname);
             let target = cname.targets.first().map(Name::as_bytes);
-            return target.filter(|_| asked != kind::CNAME);
+            let is_known = |target: &&[u8]| self.draft.answers.iter().any(|rr| rr.owner == *target);
+            return target.filter(|target| asked != kind::CNAME && !is_known(target));
         }
         match node.site {
             _ if asked == kind::ANY => self.answer_any(name),
