@@ -178,6 +178,33 @@ fn readers_and_inserts_never_notice_a_collection() {
 }
 
 #[test]
+fn young_blobs_survive_collections_that_run_while_they_come() {
+    let fixture = Fixture::new();
+    let store = fixture.store();
+    let old: Vec<_> = (0..50).map(|seed| text(seed, 2000)).collect();
+    store.insert_pack(&pack(&old)[..]).unwrap();
+    store.insert(&noise(0, 2 << 20)).unwrap();
+    fixture.age();
+    let young: Vec<_> = (100..150).map(|seed| text(seed, 2000)).collect();
+    std::thread::scope(|scope| {
+        let inserting = scope.spawn(|| {
+            for batch in young.chunks(5) {
+                store.insert_pack(&pack(batch)[..]).unwrap();
+            }
+        });
+        loop {
+            let is_last = inserting.is_finished();
+            store.collect(&|_| false, HOUR).unwrap();
+            if is_last {
+                break;
+            }
+        }
+        inserting.join().unwrap();
+    });
+    assert_eq!(all(&fixture), digests(&young));
+}
+
+#[test]
 fn a_collection_whose_caller_panics_does_not_stop_the_next_one() {
     let fixture = Fixture::new();
     fixture.store().insert(b"blob").unwrap();
