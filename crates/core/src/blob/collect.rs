@@ -6,22 +6,18 @@
 
 use std::{
     collections::HashMap,
-    io::ErrorKind,
-    path::Path,
     sync::PoisonError,
     time::{Duration, SystemTime},
 };
 
-use nigh_proto::{Digest, pack::PackHead};
-use tempfile::NamedTempFile;
+use nigh_proto::Digest;
 
 use super::{
-    codec::Decoder,
+    ages::Ages,
     error::FileError,
-    heads,
     index::{Found, Location},
-    pack_writer::PackWriter,
     plan::{PackUse, plan},
+    rewrite::remove,
     store::{Inner, Store, UNPOISONED},
 };
 
@@ -40,7 +36,7 @@ pub struct Collected {
 }
 
 /// The blobs of packs that are old enough, by pack.
-type Candidates = HashMap<u32, Vec<(Digest, Location)>>;
+pub(super) type Candidates = HashMap<u32, Vec<(Digest, Location)>>;
 
 impl Store {
     /// Drops blobs for which `is_live` does not hold, whose files are older than `young`, and that
@@ -48,7 +44,9 @@ impl Store {
     /// rewriting packs. Abandoned uploads of blobs that are not live go as well.
     ///
     /// Inserts and reads go on meanwhile; a second collection waits. Ages are measured by the clock
-    /// of the file system. `is_live` is called without a lock, once or more for each blob.
+    /// of the file system. `is_live` is called without a lock, once or more for each blob; it has to
+    /// hold for whatever a release, a grace period or an upload that was registered before this call
+    /// needs.
     ///
     /// # Errors
     ///
@@ -84,7 +82,11 @@ impl Inner {
         collected: &mut Collected,
     ) -> Result<(), FileError> {
         let loose: Vec<_> = self.index.read().expect(UNPOISONED).loose().collect();
-        for (digest, bytes) in loose.into_iter().filter(|(digest, _)| !is_live(digest)) {
+        for (digest, bytes) in loose {
+            if is_live(&digest) {
+                self.index.read().expect(UNPOISONED).unwant(&digest);
+                continue;
+            }
             let path = self.layout.loose_blob(&digest);
             if !ages.modified(&path)?.is_some_and(|time| ages.is_old(time)) {
                 continue;
@@ -110,10 +112,12 @@ impl Inner {
         let before = self.blobs_of(|id| dates.contains_key(&id));
         let mut dropped: HashMap<u32, Vec<Digest>> = HashMap::new();
         for (&id, blobs) in &before {
-            let dead: Vec<_> = blobs.iter().filter(|(digest, _)| !is_live(digest)).collect();
+            let (live, dead): (Vec<_>, Vec<_>) =
+                blobs.iter().partition(|(digest, _)| is_live(digest));
             // One pack at a time, so that readers wait for thousands of blobs at most.
             let mut index = self.index.write().expect(UNPOISONED);
-            for &&(digest, location) in &dead {
+            live.iter().for_each(|(digest, _)| index.unwant(digest));
+            for (digest, location) in dead {
                 let place = Found::Packed(location);
                 if index.drop_unwanted(&digest, place) {
                     collected.add(place);
@@ -166,7 +170,7 @@ impl Inner {
     }
 
     /// The blobs of some packs.
-    fn blobs_of(&self, is_asked: impl Fn(u32) -> bool) -> Candidates {
+    pub(super) fn blobs_of(&self, is_asked: impl Fn(u32) -> bool) -> Candidates {
         let mut blobs = Candidates::new();
         let index = self.index.read().expect(UNPOISONED);
         for (digest, location) in index.packed().filter(|(_, location)| is_asked(location.pack)) {
@@ -193,92 +197,6 @@ impl Inner {
         uses.sort_unstable_by_key(|pack| pack.id);
         uses
     }
-
-    /// Moves what is live in the packs `ids` into one new pack and removes them.
-    fn rewrite(
-        &self,
-        ids: &[u32],
-        date: Option<SystemTime>,
-        collected: &mut Collected,
-    ) -> Result<(), FileError> {
-        let moved = loop {
-            let mut live: Vec<_> =
-                self.blobs_of(|id| ids.contains(&id)).into_values().flatten().collect();
-            live.sort_unstable_by_key(|(_, at)| (at.pack, at.offset));
-            match self.copy(&live, date)? {
-                Copied::Whole(bytes) => break bytes,
-                // Each round has one blob less.
-                Copied::Corrupt(digest) => {
-                    self.forget(&digest)?;
-                    collected.corrupt.push(digest);
-                }
-            }
-        };
-        collected.freed_bytes -= signed(moved);
-        ids.iter().try_for_each(|&id| self.remove_pack(id, collected))
-    }
-
-    /// Copies `blobs` into a new pack and points them at it.
-    fn copy(
-        &self,
-        blobs: &[(Digest, Location)],
-        date: Option<SystemTime>,
-    ) -> Result<Copied, FileError> {
-        if blobs.is_empty() {
-            return Ok(Copied::Whole(0));
-        }
-        let head =
-            PackHead { blobs: blobs.iter().map(|&(digest, at)| at.packed(digest)).collect() };
-        let file_bytes = heads::file_len(&head);
-        let mut writer = PackWriter::create(&self.layout, head)?;
-        let mut decoder = Decoder::default();
-        for &(digest, location) in blobs {
-            let body = match self.packs.read(location) {
-                Ok(body) => body,
-                Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
-                    return Ok(Copied::Corrupt(digest));
-                }
-                Err(error) => {
-                    return Err(FileError::at("read", self.layout.pack(location.pack))(error));
-                }
-            };
-            if decoder.verify(&location.packed(digest), &body).is_err() {
-                return Ok(Copied::Corrupt(digest));
-            }
-            writer.append(&body)?;
-        }
-        if let Some(date) = date {
-            writer.backdate(date)?;
-        }
-        let pack = writer.put(self)?;
-        let mut index = self.index.write().expect(UNPOISONED);
-        index.add_pack(pack.id, file_bytes, []);
-        for ((digest, new), &(_, old)) in heads::locate(pack.id, &pack.head).zip(blobs) {
-            // One that was forgotten in the meantime stays so until the next start; its copy here
-            // was checked.
-            index.relocate(&digest, old, new);
-        }
-        Ok(Copied::Whole(file_bytes))
-    }
-
-    /// Removes a pack in which no blob is left.
-    fn remove_pack(&self, id: u32, collected: &mut Collected) -> Result<(), FileError> {
-        // Nothing points at an old pack anew, so nobody can come between these.
-        let bytes = self.index.write().expect(UNPOISONED).remove_pack(id).unwrap_or(0);
-        remove(&self.layout.pack(id))?;
-        remove(&self.layout.drops(id))?;
-        self.packs.close_unless(|open| open != id);
-        collected.freed_bytes += signed(bytes);
-        Ok(())
-    }
-}
-
-/// How a copy ended.
-enum Copied {
-    /// With so many bytes written.
-    Whole(u64),
-    /// Before it began to count, at a damaged blob.
-    Corrupt(Digest),
 }
 
 impl Collected {
@@ -288,46 +206,7 @@ impl Collected {
     }
 }
 
-/// Which files are young.
-///
-/// The time is that of a file made for the purpose: ages are then differences of one clock, also
-/// when the folder lies on another machine.
-struct Ages {
-    now: SystemTime,
-    young: Duration,
-}
-
-impl Ages {
-    fn now(tmp: &Path, young: Duration) -> Result<Self, FileError> {
-        let file = NamedTempFile::new_in(tmp).map_err(FileError::at("make a file in", tmp))?;
-        let modified = file.as_file().metadata().and_then(|metadata| metadata.modified());
-        Ok(Ages { now: modified.map_err(FileError::at("date", file.path()))?, young })
-    }
-
-    /// A file from the future is as young as can be.
-    fn is_old(&self, time: SystemTime) -> bool {
-        self.now.duration_since(time).is_ok_and(|age| age >= self.young)
-    }
-
-    /// When the file at `path` was made, `None` when it is gone.
-    fn modified(&self, path: &Path) -> Result<Option<SystemTime>, FileError> {
-        match std::fs::metadata(path).and_then(|metadata| metadata.modified()) {
-            Ok(time) => Ok(Some(time)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(FileError::at("read", path)(error)),
-        }
-    }
-}
-
-/// Removes a file that may be gone already.
-fn remove(path: &Path) -> Result<(), FileError> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        removed => removed.map_err(FileError::at("remove", path)),
-    }
-}
-
 /// Lengths of files are far below 2⁶³.
-fn signed(bytes: u64) -> i64 {
+pub(super) fn signed(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }

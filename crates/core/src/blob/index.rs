@@ -123,6 +123,18 @@ impl Index {
         }
     }
 
+    /// Clears the mark of a blob that a collection found to be live.
+    ///
+    /// Whoever set the mark had named the blob somewhere before, and the next collection will look
+    /// there.
+    pub(super) fn unwant(&self, digest: &Digest) {
+        if let Some(packed) = self.packed.get(digest) {
+            packed.raw_len_and_mark.fetch_and(!WANTED, Ordering::Relaxed);
+        } else if let Some(loose) = self.loose.get(digest) {
+            loose.is_wanted.store(false, Ordering::Relaxed);
+        }
+    }
+
     /// Adds a pack of `file_bytes`; blobs that are here already keep their place.
     ///
     /// Returns how many blobs are new.
@@ -167,7 +179,7 @@ impl Index {
     }
 
     /// Makes the blob missing if it is still at `place` and nobody asked for it since the last
-    /// collection.
+    /// collection; clears the mark otherwise.
     pub(super) fn drop_unwanted(&mut self, digest: &Digest, place: Found) -> bool {
         let was_wanted = match (self.packed.get(digest), self.loose.get(digest)) {
             (Some(packed), _) => {

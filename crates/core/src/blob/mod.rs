@@ -36,6 +36,7 @@
 //! way. Open files: [`StoreOptions::open_packs_max`]. Disk: [`StoreOptions::reserve_bytes`] stay
 //! free.
 
+mod ages;
 mod builder;
 mod codec;
 mod collect;
@@ -55,6 +56,7 @@ mod plan;
 mod quarantine;
 mod read;
 mod receive;
+mod rewrite;
 mod store;
 #[cfg(test)]
 mod tests;

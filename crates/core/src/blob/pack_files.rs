@@ -1,8 +1,14 @@
 //! How is a body read from a pack without opening the pack each time?
 
-use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc};
+use std::{
+    fs::File,
+    io::{self, ErrorKind},
+    os::unix::fs::FileExt,
+    sync::Arc,
+};
 
 use quick_cache::sync::Cache;
+use rustix::io::Errno;
 
 use super::{index::Location, layout::Layout};
 
@@ -44,5 +50,24 @@ impl PackFiles {
         let file = Arc::new(File::open(self.layout.pack(id))?);
         self.open.insert(id, Arc::clone(&file));
         Ok(file)
+    }
+}
+
+/// Whether a failed read means that the bytes are lost: a file that was cut off, or a sector that
+/// the disk cannot read. Other failures, such as too many open files, pass.
+pub(super) fn is_damage(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::UnexpectedEof || Errno::from_io_error(error) == Some(Errno::IO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_sector_is_damage_and_a_shortage_is_not() {
+        assert!(is_damage(&Errno::IO.into()));
+        assert!(is_damage(&ErrorKind::UnexpectedEof.into()));
+        assert!(!is_damage(&Errno::MFILE.into()));
+        assert!(!is_damage(&ErrorKind::PermissionDenied.into()));
     }
 }

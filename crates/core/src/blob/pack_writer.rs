@@ -31,8 +31,10 @@ impl PackWriter {
 
     /// Appends checked bodies, in the order of the head.
     pub(super) fn append(&mut self, bodies: &[u8]) -> Result<(), FileError> {
-        let path = self.file.path().to_owned();
-        self.file.as_file_mut().write_all(bodies).map_err(FileError::at("write", path))
+        match self.file.as_file_mut().write_all(bodies) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(FileError::at("write", self.file.path())(error)),
+        }
     }
 
     /// Makes the pack as old as `time`, so that moving blobs does not make them young.

@@ -16,6 +16,7 @@ use super::{
     error::{FileError, ReadError, WritePackError},
     heads,
     index::{Found, Location},
+    pack_files::is_damage,
     store::{Store, UNPOISONED},
 };
 
@@ -85,7 +86,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// `Missing`, `Loose`, `File`, or `Corrupt` when its pack is gone or too short.
+    /// `Missing`, `Loose`, `File`, or `Corrupt` when its pack is gone, too short or unreadable.
     pub fn read_stored(&self, digest: &Digest) -> Result<StoredBody, ReadError> {
         let digest = *digest;
         for _ in 0..MOVES_MAX {
@@ -96,7 +97,7 @@ impl Store {
                     return Ok(StoredBody { digest, coding, raw_len, bytes });
                 }
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) if error.kind() == ErrorKind::UnexpectedEof => break,
+                Err(error) if is_damage(&error) => break,
                 Err(error) => {
                     let path = self.inner.layout.pack(location.pack);
                     let source = FileError::at("read", path)(error);

@@ -59,6 +59,30 @@ fn a_blob_that_someone_was_told_to_be_here_outlives_one_collection() {
 }
 
 #[test]
+fn a_blob_that_was_asked_for_long_ago_goes_with_its_release() {
+    let fixture = Fixture::new();
+    let small = fixture.store().insert(b"asked for").unwrap();
+    let large = fixture.store().insert(&noise(1, 2 << 20)).unwrap();
+    assert!(fixture.store().missing(&[small, large]).is_empty());
+    fixture.store().collect(&|_| true, Duration::ZERO).unwrap();
+    fixture.store().collect(&|_| false, Duration::ZERO).unwrap();
+    assert!(all(&fixture).is_empty());
+}
+
+#[test]
+fn a_pack_that_was_cut_off_under_a_running_store_does_not_stop_collections() {
+    let fixture = Fixture::new();
+    let digests: Vec<_> =
+        (0..20).map(|seed| fixture.store().insert(&text(seed, 500)).unwrap()).collect();
+    let first = &fixture.files("packs")[0];
+    std::fs::File::options().write(true).open(first).unwrap().set_len(0).unwrap();
+    let collected = fixture.store().collect(&|_| true, Duration::ZERO).unwrap();
+    assert_eq!(collected.corrupt, digests[..1]);
+    fixture.file("packs");
+    assert!(digests[1..].iter().all(|digest| fixture.store().verify(digest)));
+}
+
+#[test]
 fn a_sparse_pack_is_rewritten_and_its_room_given_back() {
     let mut fixture = Fixture::new();
     let blobs: Vec<_> = (0..100).map(|seed| noise(seed, 10_000)).collect();
