@@ -93,7 +93,7 @@ fn check(path: &str) -> Result<(), BadPath> {
 /// Percent-encodes what may not stand as it is in the path of a `Location` (RFC 3986, section 3.3).
 pub fn encode(path: &str) -> Cow<'_, str> {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@".contains(byte);
-    if path.as_bytes().iter().all(|byte| is_plain(byte)) {
+    if path.as_bytes().iter().all(is_plain) {
         return Cow::Borrowed(path);
     }
     let mut text = String::with_capacity(path.len() + 16);

@@ -30,9 +30,17 @@ pub(crate) struct Row {
 pub(crate) struct PathIndex {
     paths: String,
     pub(crate) rows: Vec<Row>,
-    /// Row numbers plus one at their hashes; 0 is empty. A power of two, at most half full.
-    slots: Vec<u32>,
+    /// Places at the hashes of their paths. A power of two, at most half full.
+    slots: Vec<Slot>,
     seed: u64,
+}
+
+/// A row, and the upper half of its hash: a neighbour is passed over without a look at its path.
+#[derive(Clone, Copy, Debug, Default)]
+struct Slot {
+    tag: u32,
+    /// Plus one; 0 is empty.
+    row: u32,
 }
 
 impl PathIndex {
@@ -66,14 +74,15 @@ impl PathIndex {
 
     /// Makes every pushed path findable.
     pub(crate) fn seal(&mut self) {
-        self.slots = vec![0; (self.rows.len() * 2).next_power_of_two()];
+        self.slots = vec![Slot::default(); (self.rows.len() * 2).next_power_of_two()];
         let mask = self.slots.len() - 1;
         for row in 0..self.rows.len() as RowId {
-            let mut slot = hash(self.seed, self.path(row), "") as usize & mask;
-            while self.slots[slot] != 0 {
+            let hash = hash(self.seed, self.path(row), "");
+            let mut slot = hash as usize & mask;
+            while self.slots[slot].row != 0 {
                 slot = (slot + 1) & mask;
             }
-            self.slots[slot] = row + 1;
+            self.slots[slot] = Slot { tag: (hash >> 32) as u32, row: row + 1 };
         }
     }
 
@@ -90,12 +99,16 @@ impl PathIndex {
             return None;
         }
         let mask = self.slots.len() - 1;
-        let mut slot = hash(self.seed, start, end) as usize & mask;
+        let hash = hash(self.seed, start, end);
+        let mut slot = hash as usize & mask;
         loop {
-            let row = self.slots[slot].checked_sub(1)?;
-            let path = self.path(row);
-            if path.len() == len && path.starts_with(start) && path.ends_with(end) {
-                return Some(row);
+            let Slot { tag, row } = self.slots[slot];
+            let row = row.checked_sub(1)?;
+            if tag == (hash >> 32) as u32 {
+                let path = self.path(row);
+                if path.len() == len && path.starts_with(start) && path.ends_with(end) {
+                    return Some(row);
+                }
             }
             slot = (slot + 1) & mask;
         }
@@ -105,7 +118,7 @@ impl PathIndex {
     pub(crate) fn size_bytes(&self) -> usize {
         self.paths.capacity()
             + self.rows.capacity() * size_of::<Row>()
-            + self.slots.capacity() * size_of::<u32>()
+            + self.slots.capacity() * size_of::<Slot>()
     }
 }
 

@@ -34,7 +34,7 @@ fn looks_hashed(text: &str) -> bool {
     if !(8..=64).contains(&text.len()) || !is_base64 {
         return false;
     }
-    let has = |kind: fn(&u8) -> bool| text.as_bytes().iter().any(|byte| kind(byte));
+    let has = |kind: fn(&u8) -> bool| text.as_bytes().iter().any(kind);
     let (lower, upper) = (has(u8::is_ascii_lowercase), has(u8::is_ascii_uppercase));
     let (digit, separator) = (has(u8::is_ascii_digit), text.contains(['-', '_']));
     let is_word = lower && !upper && !digit;

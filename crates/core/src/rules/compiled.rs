@@ -22,6 +22,7 @@ pub struct CompiledRules {
     redirect_index: RuleIndex,
     blocks: Vec<Block>,
     block_index: RuleIndex,
+    has_blocks_by_host: bool,
     ignored: usize,
 }
 
@@ -56,6 +57,13 @@ pub struct Applied {
     pub is_conditional: bool,
 }
 
+/// What a rule that fits a request does.
+enum Fit {
+    /// Nothing: there is a file, and the rule is not forced.
+    Yields,
+    Does(Action),
+}
+
 impl CompiledRules {
     /// Compiles every rule. One that cannot be applied is left out and [counted](Self::ignored):
     /// control has refused it already, and an edge serves the rest.
@@ -67,6 +75,7 @@ impl CompiledRules {
             redirect_index: RuleIndex::new(ignores_slash),
             blocks: Vec::with_capacity(rules.headers.len()),
             block_index: RuleIndex::new(ignores_slash),
+            has_blocks_by_host: false,
             ignored: 0,
         };
         for rule in &rules.redirects {
@@ -88,6 +97,7 @@ impl CompiledRules {
             match Block::compile(block, rules.dialect) {
                 Ok(block) => {
                     compiled.block_index.push(number, &block.pattern);
+                    compiled.has_blocks_by_host |= block.pattern.site.is_some();
                     compiled.blocks.push(block);
                 }
                 Err(_) => compiled.ignored += 1,
@@ -111,13 +121,12 @@ impl CompiledRules {
         let applied = self.redirect_index.first(path, |number| {
             self.redirects[number as usize].applies(view, path, &pairs, has_file)
         });
-        let (number, found) = applied?;
-        let (status, action) = found?;
+        let (number, Fit::Does(action)) = applied? else { return None };
         let CompiledRedirect { rule, .. } = &self.redirects[number as usize];
         Some(Applied {
             rule: number as usize,
             line: rule.line,
-            status,
+            status: rule.status,
             action,
             is_conditional: !rule.conditions.is_empty(),
         })
@@ -157,7 +166,7 @@ impl CompiledRules {
 
     /// Whether some block is for one host only: then a path alone does not decide.
     pub(crate) fn has_blocks_by_host(&self) -> bool {
-        self.blocks.iter().any(|block| block.pattern.site.is_some())
+        self.has_blocks_by_host
     }
 
     /// Whether these blocks give every path the same fields.
@@ -211,15 +220,14 @@ impl CompiledRedirect {
         CompiledRedirect { rule: rule.clone(), pattern, target, is_forced: false }
     }
 
-    /// `None` when the rule does not fit, `Some(None)` when it fits and yields to a file.
-    #[expect(clippy::option_option, reason = "not fitting and yielding are different answers")]
+    /// What the rule does for a request; `None` when it does not fit.
     fn applies(
         &self,
         view: &View<'_>,
         path: &str,
         pairs: &QueryPairs<'_>,
         has_file: bool,
-    ) -> Option<Option<(u16, Action)>> {
+    ) -> Option<Fit> {
         let mut captures = self.pattern.matches(path)?;
         if !is_for(self.pattern.site.as_ref(), view)
             || !hold(&self.rule.conditions, view)
@@ -228,9 +236,9 @@ impl CompiledRedirect {
             return None;
         }
         if has_file && !self.is_forced {
-            return Some(None);
+            return Some(Fit::Yields);
         }
-        self.action(view, path, &captures).map(|action| Some((self.rule.status, action)))
+        self.action(view, path, &captures).map(Fit::Does)
     }
 
     /// `None` when the rule would send the visitor to where they are: then it does not fit.

@@ -69,6 +69,17 @@ pub(crate) struct Pattern {
     ignores_slash: bool,
 }
 
+/// One step from the root towards the paths that fit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    Literal(Box<str>),
+    Placeholder,
+    /// The path ends.
+    End,
+    /// Something else than whole segments follows.
+    Open,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Token {
     Literal(Box<str>),
@@ -124,12 +135,29 @@ impl Pattern {
         }
     }
 
-    /// The folder, without its final slash, in which every path lies that fits.
-    pub(crate) fn folder(&self) -> &str {
-        match self.head.first() {
-            Some(Token::Literal(literal)) => &literal[..literal.rfind('/').unwrap_or_default()],
-            _ => "",
+    /// The segments that every path has that fits, and how the pattern goes on after them.
+    pub(crate) fn steps(&self) -> Vec<Step> {
+        let mut skeleton = String::new();
+        for token in &self.head {
+            match token {
+                Token::Literal(literal) => skeleton.push_str(literal),
+                // No path and no literal holds NUL.
+                Token::Placeholder { after, .. } => skeleton.extend(["\0", after]),
+                Token::Star => {}
+            }
         }
+        let mut segments: Vec<&str> = skeleton.split('/').skip(1).collect();
+        let is_whole = |segment: &&&str| **segment == "\0" || !segment.contains('\0');
+        let whole = segments.iter().take_while(is_whole).count();
+        let is_open = self.rest.is_some() || whole < segments.len();
+        // The segment in which a star stands is not known whole.
+        segments.truncate(if whole == segments.len() && is_open { whole - 1 } else { whole });
+        let step = |segment: &str| match segment {
+            "\0" => Step::Placeholder,
+            literal => Step::Literal(literal.into()),
+        };
+        let last = if is_open { Step::Open } else { Step::End };
+        segments.into_iter().map(step).chain([last]).collect()
     }
 
     /// Whether the only star, if there is one, is the end.
@@ -357,7 +385,11 @@ fn push_literal(tokens: &mut Vec<Token>, raw: &str) -> Result<(), InvalidPattern
 }
 
 fn decoded(raw: &str) -> Result<Box<str>, InvalidPattern> {
-    let text = path::unescape(raw).map_err(|bad| InvalidPattern::Path(raw.to_owned(), bad))?;
+    let invalid = |bad| InvalidPattern::Path(raw.to_owned(), bad);
+    let text = path::unescape(raw).map_err(invalid)?;
+    if text.contains(|c: char| c.is_ascii_control() || c == '\\') {
+        return Err(invalid(path::BadPath::Forbidden));
+    }
     Ok(text.into_owned().into())
 }
 
@@ -471,7 +503,7 @@ mod tests {
         let pattern = Pattern::parse("https://Old.test/a/*", Use::Redirect, Dialect::Nigh).unwrap();
         assert_eq!(pattern.site, Some(Site { is_https: true, host: "old.test".into() }));
         assert!(pattern.matches("/a/b").is_some());
-        assert_eq!(pattern.folder(), "/a");
+        assert_eq!(pattern.steps(), [Step::Literal("a".into()), Step::Open]);
     }
 
     #[test]

@@ -1,53 +1,111 @@
 //! Which rules could apply to a path? Only those are tried.
 //!
-//! Patterns without free parts are found by hash. The others are kept by the folder in which all
-//! their paths lie; a path is in as many folders as it has slashes, and no more are looked up
-//! than the deepest rule has.
+//! Patterns without free parts are found by hash. The others lie in a tree of segments, in which
+//! a placeholder is a branch of its own: a path follows at most two branches per segment, and meets
+//! a rule only where everything before the rule's star fits.
 
 use std::collections::HashMap;
 
-use super::pattern::{Pattern, trim_slash};
+use super::pattern::{Pattern, Step, trim_slash};
 
 /// Numbers of rules, by what their paths have in common.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct RuleIndex {
     fixed: HashMap<Box<str>, Vec<u32>>,
-    by_folder: HashMap<Box<str>, Vec<u32>>,
-    /// Slashes in the deepest folder.
-    depth: usize,
+    /// The first is the root.
+    nodes: Vec<Node>,
+    is_empty: bool,
     ignores_slash: bool,
+}
+
+/// A place in the tree: some segments that a path begins with.
+#[derive(Clone, Debug, Default)]
+struct Node {
+    literals: HashMap<Box<str>, u32>,
+    placeholder: Option<u32>,
+    /// Rules whose path ends here.
+    ends: Vec<u32>,
+    /// Rules that go on in a way of their own: a star, or a part of a segment.
+    opens: Vec<u32>,
 }
 
 impl RuleIndex {
     pub(crate) fn new(ignores_slash: bool) -> Self {
-        RuleIndex { ignores_slash, ..RuleIndex::default() }
+        RuleIndex {
+            fixed: HashMap::new(),
+            nodes: vec![Node::default()],
+            is_empty: true,
+            ignores_slash,
+        }
     }
 
     /// Adds a rule; its number is larger than all before.
     pub(crate) fn push(&mut self, number: u32, pattern: &Pattern) {
-        match pattern.as_static() {
-            Some(path) => self.fixed.entry(path.into()).or_default().push(number),
-            None => {
-                let folder = pattern.folder();
-                self.depth = self.depth.max(folder.matches('/').count());
-                self.by_folder.entry(folder.into()).or_default().push(number);
+        self.is_empty = false;
+        if let Some(path) = pattern.as_static() {
+            self.fixed.entry(path.into()).or_default().push(number);
+            return;
+        }
+        let mut node = 0;
+        for step in pattern.steps() {
+            match step {
+                Step::Literal(segment) => node = self.literal(node, &segment),
+                Step::Placeholder => node = self.placeholder(node),
+                Step::End => return self.nodes[node as usize].ends.push(number),
+                Step::Open => return self.nodes[node as usize].opens.push(number),
             }
         }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.fixed.is_empty() && self.by_folder.is_empty()
+    fn literal(&mut self, node: u32, segment: &str) -> u32 {
+        let next = self.nodes.len() as u32;
+        let known = self.nodes[node as usize].literals.get(segment).copied();
+        known.unwrap_or_else(|| {
+            self.nodes[node as usize].literals.insert(segment.into(), next);
+            self.nodes.push(Node::default());
+            next
+        })
     }
 
-    /// The lists, each in order, of every rule that could fit `path`.
-    pub(crate) fn candidates(&self, path: &str) -> impl Iterator<Item = &[u32]> {
-        let exact = if self.ignores_slash { trim_slash(path) } else { path };
-        let fixed = self.fixed.get(exact).into_iter();
-        let ends = memchr::memchr_iter(b'/', path.as_bytes()).chain([path.len()]);
-        let depth = if self.by_folder.is_empty() { 0 } else { self.depth + 1 };
-        // `/a/` is in `/a` twice: once before its slash and once as a whole.
-        let folders = ends.take(depth).filter_map(move |end| self.by_folder.get(&path[..end]));
-        fixed.chain(folders).map(|numbers| &numbers[..])
+    fn placeholder(&mut self, node: u32) -> u32 {
+        let next = self.nodes.len() as u32;
+        if let Some(known) = self.nodes[node as usize].placeholder {
+            return known;
+        }
+        self.nodes[node as usize].placeholder = Some(next);
+        self.nodes.push(Node::default());
+        next
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.is_empty
+    }
+
+    /// Shows `see` the lists, each in order, of every rule that could fit `path`.
+    fn candidates(&self, path: &str, see: &mut impl FnMut(&[u32])) {
+        let path = if self.ignores_slash { trim_slash(path) } else { path };
+        if let Some(numbers) = self.fixed.get(path) {
+            see(numbers);
+        }
+        let rest = path.strip_prefix('/').filter(|rest| !self.ignores_slash || !rest.is_empty());
+        self.descend(&self.nodes[0], rest, see);
+    }
+
+    /// `rest` is what follows the slash after the segments so far; `None` at the end. No deeper than
+    /// the tree, however long the path.
+    fn descend(&self, node: &Node, rest: Option<&str>, see: &mut impl FnMut(&[u32])) {
+        see(&node.opens);
+        let Some(rest) = rest else { return see(&node.ends) };
+        let (segment, rest) = match rest.split_once('/') {
+            Some((segment, rest)) => (segment, Some(rest)),
+            None => (rest, None),
+        };
+        if let Some(next) = node.literals.get(segment) {
+            self.descend(&self.nodes[*next as usize], rest, see);
+        }
+        if let Some(next) = node.placeholder.filter(|_| !segment.is_empty()) {
+            self.descend(&self.nodes[next as usize], rest, see);
+        }
     }
 
     /// The lowest number for which `applies` gives something, and what it gives.
@@ -60,26 +118,27 @@ impl RuleIndex {
         mut applies: impl FnMut(u32) -> Option<T>,
     ) -> Option<(u32, T)> {
         let mut best: Option<(u32, T)> = None;
-        for numbers in self.candidates(path) {
+        self.candidates(path, &mut |numbers| {
             for &number in numbers {
                 if best.as_ref().is_some_and(|(lowest, _)| *lowest <= number) {
-                    break;
+                    return;
                 }
                 if let Some(found) = applies(number) {
                     best = Some((number, found));
-                    break;
+                    return;
                 }
             }
-        }
+        });
         best
     }
 
     /// Every number for which `applies`, in order.
     pub(crate) fn all(&self, path: &str, mut applies: impl FnMut(u32) -> bool) -> Vec<u32> {
-        let lists = self.candidates(path).flatten().copied();
-        let mut found: Vec<u32> = lists.filter(|number| applies(*number)).collect();
+        let mut found = Vec::new();
+        self.candidates(path, &mut |numbers| {
+            found.extend(numbers.iter().filter(|number| applies(**number)));
+        });
         found.sort_unstable();
-        found.dedup();
         found
     }
 }
@@ -95,8 +154,8 @@ mod tests {
     proptest! {
         #[test]
         fn the_index_finds_what_trying_every_rule_finds(
-            patterns in proptest::collection::vec("(/[ab]|/:x|/\\*){0,4}/?", 1..12),
-            path in "(/[abc]){0,5}/?",
+            patterns in proptest::collection::vec("(/[ab]|/:x|/:x\\.c|/[ab]?\\*[ab]?){0,4}/?", 1..12),
+            path in "(/[abc](\\.c)?){0,5}/{0,2}",
             is_cloudflare: bool,
         ) {
             let dialect = if is_cloudflare { Dialect::Cloudflare } else { Dialect::Nigh };

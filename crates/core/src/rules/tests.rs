@@ -332,7 +332,11 @@ fn notices_are_bounded() {
 
 #[test]
 fn fifty_thousand_rules_are_linted_and_compiled_in_time() {
-    let text: String = (0..50_000).map(|n| format!("/old/{n}/* /new/{n}/:splat 301\n")).collect();
+    let line = |n: u32| match n % 2 {
+        0 => format!("/old/{n}/* /new/{n}/:splat 301\n"),
+        _ => format!("/:lang/old/{n} /new/{n} 301\n"),
+    };
+    let text: String = (0..50_000).map(line).collect();
     let begun = std::time::Instant::now();
     let parsed = redirects(&text, None);
     let compiled = CompiledRules::compile(&parsed.rules);
