@@ -8,6 +8,7 @@ use std::{
 
 use nigh_daemon::{LogConfig, TcpListen};
 use nigh_proto::MachineName;
+use nigh_replica::ControlConfig;
 use serde::{Deserialize, Serialize};
 
 /// The whole of `dns.toml`.
@@ -18,6 +19,8 @@ pub struct DnsConfig {
     pub state_dir: PathBuf,
     /// What the fleet calls this machine; also what it answers to NSID (RFC 5001).
     pub name: MachineName,
+    /// Where control is. It may be away: answers are made from the state on disk.
+    pub control: ControlConfig,
     #[serde(default)]
     pub dns: ListenConfig,
     #[serde(default)]
@@ -148,26 +151,30 @@ impl DnsConfig {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<DnsConfig, serde_json::Error> {
-        serde_json::from_str(text)
+    /// What every configuration must have, and `more`.
+    fn read(more: &str) -> Result<DnsConfig, serde_json::Error> {
+        let control = r#"{"url":"https://control.test:8444"}"#;
+        serde_json::from_str(&format!(
+            r#"{{"state_dir":"/s","name":"ns1","control":{control}{more}}}"#
+        ))
     }
 
     #[test]
-    fn a_state_dir_and_a_name_are_enough() {
-        let config = read(r#"{"state_dir":"/s","name":"ns1"}"#).unwrap();
+    fn a_state_dir_a_name_and_control_are_enough() {
+        let config = read("").unwrap();
         assert_eq!(config.dns.listen, ["0.0.0.0:53".parse().unwrap()]);
         assert_eq!(config.check(), Ok(()));
     }
 
     #[test]
     fn unknown_keys_are_refused() {
-        let error = read(r#"{"state_dir":"/s","name":"ns1","probe":{"interval":1}}"#).unwrap_err();
+        let error = read(r#","probe":{"interval":1}"#).unwrap_err();
         assert!(error.to_string().contains("interval_ms"), "{error}");
     }
 
     #[test]
     fn a_value_that_can_never_work_is_named() {
-        let config = read(r#"{"state_dir":"/s","name":"ns1","probe":{"failures":0}}"#).unwrap();
+        let config = read(r#","probe":{"failures":0}"#).unwrap();
         assert_eq!(config.check().unwrap_err().key, "probe.failures");
     }
 }
