@@ -2,7 +2,7 @@
 //!
 //! New bytes are written under a name of no meaning, synced, and renamed; then the folder is
 //! synced, since a name is as easily lost as bytes are. A crash leaves at most a file called
-//! `.tmp-…` beside the old one, which [`StateDir::lock`](crate::StateDir::lock) removes.
+//! `.tmp-…` beside the old one, which [`remove_unfinished`](crate::remove_unfinished) removes.
 
 use std::{
     fs::{File, Permissions},

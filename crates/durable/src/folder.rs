@@ -79,7 +79,9 @@ fn open_locked(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-fn remove_unfinished(dir: &Path) -> io::Result<()> {
+/// Removes the files in `dir` that [`write`](crate::write) had not finished when a process ended.
+/// Nobody may be writing there.
+pub fn remove_unfinished(dir: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
         let is_unfinished = entry.file_name().to_string_lossy().starts_with(TEMP_PREFIX);

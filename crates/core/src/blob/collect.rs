@@ -88,10 +88,11 @@ impl Inner {
                 continue;
             }
             let path = self.layout.loose_blob(&digest);
+            // Held before the age is read: the same blob may go and come again, young.
+            let _names = self.loose_names.lock().expect(UNPOISONED);
             if !ages.modified(&path)?.is_some_and(|time| ages.is_old(time)) {
                 continue;
             }
-            let _names = self.loose_names.lock().expect(UNPOISONED);
             let place = Found::Loose { bytes };
             if self.index.write().expect(UNPOISONED).drop_unwanted(&digest, place) {
                 remove(&path)?;

@@ -36,9 +36,10 @@ pub(super) struct Opened {
 
 /// Reads the folder of a store that nobody else has open.
 pub(super) fn read_dir(layout: &Layout) -> Result<Opened, FileError> {
-    remove_files(&layout.tmp(), |_| true)?;
+    remove_files(&layout.tmp())?;
     // Notes of drops are made in the folder that they lie in.
-    remove_files(&layout.packs(), |name| name.starts_with(".tmp-"))?;
+    let dir = layout.packs();
+    nigh_durable::remove_unfinished(&dir).map_err(FileError::at("clear", &dir))?;
     let (packs, notes) = list_packs(layout)?;
     let next_pack = packs.iter().chain(&notes).max().map_or(0, |id| id.wrapping_add(1));
     let mut index = Index::default();
@@ -140,12 +141,9 @@ fn list_loose(layout: &Layout) -> Result<Vec<(Digest, u64)>, FileError> {
     Ok(blobs)
 }
 
-/// Removes the files in `dir` whose names fit.
-fn remove_files(dir: &Path, is_stale: impl Fn(&str) -> bool) -> Result<(), FileError> {
+fn remove_files(dir: &Path) -> Result<(), FileError> {
     for entry in list(dir)? {
-        if is_stale(&entry.file_name().to_string_lossy()) {
-            std::fs::remove_file(entry.path()).map_err(FileError::at("remove", entry.path()))?;
-        }
+        std::fs::remove_file(entry.path()).map_err(FileError::at("remove", entry.path()))?;
     }
     Ok(())
 }
