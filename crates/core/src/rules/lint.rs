@@ -12,7 +12,7 @@ use nigh_proto::{
 
 use super::{
     compiled::CompiledRules,
-    parse::{CONFIG_FILE, HEADERS_FILE, REDIRECTS_FILE, notice},
+    parse::{CONFIG_FILE, HEADERS_FILE, REDIRECTS_FILE, notice, settled},
     pattern::{Pattern, Use, trim_slash},
     target::{Target, unknown_names},
 };
@@ -22,14 +22,24 @@ const FILLER: &str = "~anything~";
 
 /// What is odd about `rules`, and about `rules` beside the files of `manifest`.
 pub fn lint(rules: &RuleSet, manifest: Option<&Manifest>) -> Vec<Notice> {
+    settled(find(rules, manifest))
+}
+
+/// All of it, in no order.
+pub(crate) fn find(rules: &RuleSet, manifest: Option<&Manifest>) -> Vec<Notice> {
     let compiled = CompiledRules::compile(rules);
     let mut lints = Lints { rules, manifest, compiled, notices: Vec::new() };
     lints.duplicates();
     for (number, rule) in rules.redirects.iter().enumerate() {
-        // Rules that cannot be compiled were reported when they were read.
-        if let Ok(pattern) = Pattern::parse(&rule.from, Use::Redirect, rules.dialect) {
-            lints.shape(rule, &pattern);
-            lints.reach(number, rule, &pattern);
+        match Pattern::parse(&rule.from, Use::Redirect, rules.dialect) {
+            Ok(pattern) => {
+                lints.shape(rule, &pattern);
+                lints.reach(number, rule, &pattern);
+            }
+            // Reading a file leaves such rules out; a rule set may come from elsewhere.
+            Err(invalid) => {
+                lints.redirect(rule, "invalid_pattern", format!("{invalid}; it does not apply"))
+            }
         }
     }
     rules.headers.iter().for_each(|block| lints.block(block));
@@ -190,6 +200,10 @@ impl Lints<'_> {
 
     fn block(&mut self, block: &HeaderBlock) {
         let file = if block.line == 0 { CONFIG_FILE } else { HEADERS_FILE };
+        if let Err(invalid) = Pattern::parse(&block.path, Use::Headers, self.rules.dialect) {
+            let message = format!("{invalid}; it does not apply");
+            return self.notices.push(notice(file, block.line, "invalid_pattern", message));
+        }
         let values = |wanted: &str| {
             let own = block.set.iter().filter(move |(name, _)| name.eq_ignore_ascii_case(wanted));
             own.map(|(_, value)| value.to_ascii_lowercase()).collect::<Vec<_>>().join(",")

@@ -13,7 +13,7 @@ use super::{
     detect::detect,
     headers::read_headers,
     items::{HeaderItem, RedirectItem, read_items},
-    lint::lint,
+    lint,
     redirects::read_redirects,
 };
 
@@ -85,7 +85,7 @@ pub fn parse(files: &RuleFiles<'_>, dialect: Option<Dialect>) -> Parsed {
     read_items(files, &mut rules, &mut notices);
     check_counts(&rules, &mut notices);
     if notices.errors.is_empty() {
-        notices.warnings.extend(lint(&rules, files.manifest));
+        notices.warnings.extend(lint::find(&rules, files.manifest));
     }
     notices.finish(rules)
 }
@@ -160,7 +160,7 @@ pub(crate) fn notice(file: &str, line: u32, code: &str, message: String) -> Noti
 }
 
 /// In the order of files and lines, and not more than a person, or a database, can take.
-fn settled(mut notices: Vec<Notice>) -> Vec<Notice> {
+pub(crate) fn settled(mut notices: Vec<Notice>) -> Vec<Notice> {
     notices.sort_by(|a, b| (&b.file, a.line).cmp(&(&a.file, b.line)));
     let more = notices.len().saturating_sub(Parsed::MAX_NOTICES);
     if more > 0 {

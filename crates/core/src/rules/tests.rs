@@ -177,6 +177,17 @@ fn rules_that_cannot_be_meant_are_pointed_out() {
 }
 
 #[test]
+fn a_rule_set_from_elsewhere_is_linted_too() {
+    let rules: RuleSet = RuleSet::parse(
+        br#"{"redirects":[{"from":"/*/a/*","to":"/b","status":301,"line":7}],
+             "headers":[{"for":"/*","set":[["Cache-Control","immutable"]],"line":3}]}"#,
+    )
+    .unwrap();
+    let notices = lint(&rules, None);
+    assert_eq!(codes(&notices), [(7, "invalid_pattern"), (3, "immutable_pages")]);
+}
+
+#[test]
 fn headers_come_in_blocks() {
     let text = "\
 # comment
