@@ -124,6 +124,12 @@ pub fn encode_rest(text: &str) -> Cow<'_, str> {
     Cow::Owned(encoded)
 }
 
+/// Percent-encodes what may not stand in the query of a `Location` (RFC 3986, section 3.4).
+pub fn encode_query(query: &str) -> Cow<'_, str> {
+    let encoded = encode_rest(query);
+    if encoded.contains('#') { Cow::Owned(encoded.replace('#', "%23")) } else { encoded }
+}
+
 /// Appends `%XX`.
 pub(crate) fn push_escape(text: &mut String, byte: u8) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";

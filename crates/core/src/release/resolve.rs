@@ -82,7 +82,7 @@ impl Release {
         let mut location = path::encode(&url).into_owned();
         if let Some(query) = view.query.filter(|query| !query.is_empty()) {
             location.push('?');
-            location.push_str(&path::encode_rest(query));
+            location.push_str(&path::encode_query(query));
         }
         self.moved(308, location, Kind::CleanUrl, By::CleanUrl, view, path)
     }

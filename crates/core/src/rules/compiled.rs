@@ -6,6 +6,8 @@
 
 use nigh_proto::rules::{Dialect, Redirect, RuleSet};
 
+use crate::http::path::encode;
+
 use super::{
     condition::{QueryPairs, View, hold, is_for},
     fields::{Block, FieldSet, Fold},
@@ -33,6 +35,7 @@ struct CompiledRedirect {
     target: Target,
     /// Applies even where there is a file.
     is_forced: bool,
+    ignores_slash: bool,
 }
 
 /// What a redirect rule does.
@@ -68,7 +71,7 @@ impl CompiledRules {
     /// Compiles every rule. One that cannot be applied is left out and [counted](Self::ignored):
     /// control has refused it already, and an edge serves the rest.
     pub fn compile(rules: &RuleSet) -> Self {
-        let ignores_slash = rules.dialect != Dialect::Cloudflare;
+        let ignores_slash = ignores_slash(rules.dialect);
         let mut compiled = CompiledRules {
             dialect: rules.dialect,
             redirects: Vec::with_capacity(rules.redirects.len()),
@@ -195,6 +198,11 @@ impl CompiledRules {
     }
 }
 
+/// Whether `/a` and `/a/` are one path to rules.
+pub(crate) fn ignores_slash(dialect: Dialect) -> bool {
+    dialect != Dialect::Cloudflare
+}
+
 impl CompiledRedirect {
     fn compile(rule: &Redirect, dialect: Dialect) -> Result<Self, InvalidPattern> {
         let pattern = Pattern::parse(&rule.from, Use::Redirect, dialect)?;
@@ -209,7 +217,13 @@ impl CompiledRedirect {
             // A page for every language exists at the path that such a rule is for.
             Dialect::Nigh | Dialect::Netlify => rule.force || is_personal,
         };
-        Ok(CompiledRedirect { rule: rule.clone(), pattern, target, is_forced })
+        Ok(CompiledRedirect {
+            rule: rule.clone(),
+            pattern,
+            target,
+            is_forced,
+            ignores_slash: ignores_slash(dialect),
+        })
     }
 
     /// Keeps the place of a rule that is in no index.
@@ -217,7 +231,13 @@ impl CompiledRedirect {
         let pattern =
             Pattern::parse("/", Use::Redirect, Dialect::Nigh).expect("the root is a path");
         let target = Target::parse("/", &[]);
-        CompiledRedirect { rule: rule.clone(), pattern, target, is_forced: false }
+        CompiledRedirect {
+            rule: rule.clone(),
+            pattern,
+            target,
+            is_forced: false,
+            ignores_slash: true,
+        }
     }
 
     /// What the rule does for a request; `None` when it does not fit.
@@ -247,26 +267,27 @@ impl CompiledRedirect {
             return self.target.file_path(captures).map(|path| Action::Serve { path });
         }
         let location = self.target.location(captures, view.query)?;
-        (!is_here(&location, view, path)).then_some(Action::Redirect { location })
+        (!self.is_here(&location, view, path)).then_some(Action::Redirect { location })
     }
-}
 
-/// Whether `location` is the request itself, but for a final slash.
-fn is_here(location: &str, view: &View<'_>, path: &str) -> bool {
-    let scheme = if view.is_https { "https://" } else { "http://" };
-    let own = location.strip_prefix(scheme).and_then(|rest| rest.strip_prefix(view.host));
-    let target = match own {
-        Some("") => "/",
-        Some(path) => path,
-        None => location,
-    };
-    let target = target.split('#').next().unwrap_or_default();
-    let (target, query) = match target.split_once('?') {
-        Some((target, query)) => (target, Some(query)),
-        None => (target, None),
-    };
-    let same_query = query.unwrap_or_default() == view.query.unwrap_or_default();
-    same_query && trim_slash(target) == trim_slash(&crate::http::path::encode(path))
+    /// Whether `location` is the request itself; but for a final slash, where slashes do not count.
+    fn is_here(&self, location: &str, view: &View<'_>, path: &str) -> bool {
+        let scheme = if view.is_https { "https://" } else { "http://" };
+        let own = location.strip_prefix(scheme).and_then(|rest| rest.strip_prefix(view.host));
+        let target = match own {
+            Some("") => "/",
+            Some(path) => path,
+            None => location,
+        };
+        let target = target.split('#').next().unwrap_or_default();
+        let (target, query) = target.split_once('?').unwrap_or((target, ""));
+        let here = encode(path);
+        let is_same = match self.ignores_slash {
+            true => trim_slash(target) == trim_slash(&here),
+            false => target == here,
+        };
+        is_same && query == view.query.unwrap_or_default()
+    }
 }
 
 #[cfg(test)]
@@ -355,6 +376,14 @@ mod tests {
         assert_eq!(ask(&rules, "/c", None, false), to("https://www.test/c"));
         assert_eq!(ask(&rules, "/d", None, false), to("/d?x=1"));
         assert_eq!(ask(&rules, "/d", Some("x=1"), false), None);
+    }
+
+    #[test]
+    fn a_rule_may_add_a_slash_where_slashes_count() {
+        let lines = [("/a", "/a/", 301, false)];
+        assert_eq!(ask(&rules(Dialect::Cloudflare, &lines), "/a", None, false), to("/a/"));
+        assert_eq!(ask(&rules(Dialect::Cloudflare, &lines), "/a/", None, false), None);
+        assert_eq!(ask(&rules(Dialect::Netlify, &lines), "/a", None, false), None);
     }
 
     #[test]

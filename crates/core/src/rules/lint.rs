@@ -11,9 +11,9 @@ use nigh_proto::{
 };
 
 use super::{
-    compiled::CompiledRules,
+    compiled::{CompiledRules, ignores_slash},
     parse::{CONFIG_FILE, HEADERS_FILE, REDIRECTS_FILE, notice, settled},
-    pattern::{Pattern, Use, trim_slash},
+    pattern::{Pattern, Use},
     target::{Target, unknown_names},
 };
 
@@ -64,7 +64,7 @@ impl Lints<'_> {
         let mut first = HashMap::new();
         for rule in &self.rules.redirects {
             let conditions = serde_json::to_string(&rule.conditions).unwrap_or_default();
-            let key = (rule.from.trim_end_matches('/'), &rule.query, conditions);
+            let key = (same(&rule.from, self.rules.dialect), &rule.query, conditions);
             match first.get(&key) {
                 None => {
                     first.insert(key, rule.line);
@@ -114,7 +114,7 @@ impl Lints<'_> {
             && first < number
         {
             let earlier = &self.rules.redirects[first];
-            if earlier.from.trim_end_matches('/') != rule.from.trim_end_matches('/') {
+            if same(&earlier.from, self.rules.dialect) != same(&rule.from, self.rules.dialect) {
                 let message = format!(
                     "{}{} takes every path of {}",
                     earlier.from,
@@ -141,7 +141,7 @@ impl Lints<'_> {
         let target = Target::parse(&rule.to, &pattern.names().collect::<Vec<_>>());
         let next = |path: &str| target.file_path(&pattern.matches(path)?);
         let Some(there) = next(example) else { return };
-        let is_standing = trim_slash(&there) == trim_slash(example);
+        let is_standing = same(&there, self.rules.dialect) == same(example, self.rules.dialect);
         // Where a file ends the journey there is no loop.
         let is_forced = rule.force || self.rules.dialect == Dialect::Cloudflare;
         let is_ended = !is_forced && self.has_file(&there);
@@ -204,6 +204,13 @@ impl Lints<'_> {
             let message = format!("{invalid}; it does not apply");
             return self.notices.push(notice(file, block.line, "invalid_pattern", message));
         }
+        if block.path.ends_with(".html") && self.rules.html != HtmlMode::Exact {
+            let message = format!(
+                "pages have URLs without .html, so {} applies to redirects only; name the URLs instead",
+                block.path
+            );
+            self.notices.push(notice(file, block.line, "headers_for_old_url", message));
+        }
         let values = |wanted: &str| {
             let own = block.set.iter().filter(move |(name, _)| name.eq_ignore_ascii_case(wanted));
             own.map(|(_, value)| value.to_ascii_lowercase()).collect::<Vec<_>>().join(",")
@@ -219,4 +226,9 @@ impl Lints<'_> {
 
 fn at(line: u32) -> String {
     if line == 0 { " in nigh.toml".into() } else { format!(" (line {line})") }
+}
+
+/// A path as rules compare it.
+fn same(path: &str, dialect: Dialect) -> &str {
+    if ignores_slash(dialect) { path.trim_end_matches('/') } else { path }
 }

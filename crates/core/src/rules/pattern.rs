@@ -8,6 +8,7 @@ mod compile;
 
 use nigh_proto::rules::Dialect;
 
+use super::compiled::ignores_slash;
 use crate::http::path;
 
 pub(crate) use compile::name_at;
@@ -114,7 +115,7 @@ impl Pattern {
         if raw.contains(['?', '#']) && place == Use::Redirect {
             return Err(InvalidPattern::Query(text.to_owned()));
         }
-        let ignores_slash = dialect != Dialect::Cloudflare;
+        let ignores_slash = ignores_slash(dialect);
         let is_slashed = ignores_slash && raw.len() > 1 && raw.ends_with('/');
         let raw = if is_slashed { &raw[..raw.len() - 1] } else { raw };
         let tokens = tokenize(raw, dialect == Dialect::Cloudflare)?;

@@ -79,7 +79,7 @@ impl Target {
         if let Some(query) = query.filter(|query| !query.is_empty() && !self.has_query) {
             let fragment = url.find('#').map(|at| url.split_off(at));
             url.push('?');
-            url.push_str(&path::encode_rest(query).replace('#', "%23"));
+            url.push_str(&path::encode_query(query));
             url.push_str(&fragment.unwrap_or_default());
         }
         Some(url)

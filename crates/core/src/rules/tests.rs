@@ -247,6 +247,24 @@ fn bad_fields_are_reported_and_the_others_are_kept() {
 }
 
 #[test]
+fn blocks_that_miss_what_they_mean_are_pointed_out() {
+    for (text, expected) in [
+        ("/about.html\n X-A: 1\n", vec![(1, "headers_for_old_url")]),
+        ("/*.html\n X-A: 1\n", vec![(1, "headers_for_old_url")]),
+        ("/*\n Cache-Control: public, immutable\n", vec![(1, "immutable_pages")]),
+        ("/assets/*\n Cache-Control: public, immutable\n", vec![]),
+    ] {
+        assert_eq!(codes(&headers(text, Some(Dialect::Nigh)).warnings), expected, "{text}");
+    }
+}
+
+#[test]
+fn for_cloudflare_a_slash_makes_another_path() {
+    let parsed = redirects("/a /a/ 301\n/b /c 301\n/b/ /d 301\n", Some(Dialect::Cloudflare));
+    assert!(parsed.warnings.is_empty(), "{:?}", parsed.warnings);
+}
+
+#[test]
 fn a_password_that_would_not_protect_is_an_error() {
     let parsed = headers("/secret/*\n  Basic-Auth: user:pass\n", None);
     assert_eq!(codes(&parsed.errors), [(2, "basic_auth_unsupported")]);
