@@ -21,7 +21,7 @@ const LOCK_NAME: &str = "lock";
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 /// Why a folder cannot be worked in.
@@ -46,12 +46,20 @@ impl StateDir {
             _ => LockError::Lock { path: path.clone(), source },
         })?;
         remove_unfinished(dir).map_err(|source| LockError::Lock { path: path.clone(), source })?;
-        Ok(StateDir { path, _lock: lock })
+        Ok(StateDir { path, lock })
     }
 
     /// Where the folder is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+impl Drop for StateDir {
+    fn drop(&mut self) {
+        // Closing is not enough: a process that another thread is just starting has a copy of the
+        // open file until it runs its own program. If this fails the close releases the lock.
+        let _ = flock(&self.lock, FlockOperation::Unlock);
     }
 }
 
@@ -108,6 +116,16 @@ mod tests {
         assert!(refused.to_string().contains(&dir.display().to_string()), "{refused}");
         drop(first);
         assert_eq!(StateDir::lock(&dir).unwrap().path(), dir);
+    }
+
+    #[test]
+    fn a_child_process_that_is_being_started_does_not_keep_the_lock() {
+        let root = tempfile::tempdir().unwrap();
+        let first = StateDir::lock(root.path()).unwrap();
+        // What a fork has until it runs its program.
+        let _inherited = first.lock.try_clone().unwrap();
+        drop(first);
+        StateDir::lock(root.path()).unwrap();
     }
 
     #[test]
