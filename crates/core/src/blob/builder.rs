@@ -23,6 +23,8 @@ pub struct PackBuilder {
     sampler: Compressor<'static>,
     head: PackHead,
     bodies: Vec<u8>,
+    /// Where a body is compressed before it is known to be worth it; at most one blob.
+    scratch: Vec<u8>,
     raw_bytes: u64,
     bytes_max: u64,
     count_max: usize,
@@ -53,6 +55,7 @@ impl PackBuilder {
             sampler: compressor(SAMPLE_LEVEL),
             head: PackHead::default(),
             bodies: Vec::new(),
+            scratch: Vec::new(),
             raw_bytes: 0,
             bytes_max: Self::BYTES_DEFAULT,
             count_max: PackHead::MAX_BLOBS,
@@ -133,18 +136,16 @@ impl PackBuilder {
 
     /// Appends the body of `raw`.
     fn append(&mut self, raw: &[u8]) -> StoredCoding {
-        let start = self.bodies.len();
         if self.may_shrink(raw) {
-            // A buffer of exactly what is worth it: zstd gives up where compression would not pay.
+            // Room for exactly what is worth it: zstd gives up where compression would not pay.
             let worth_bytes = raw.len() - raw.len() / 16 - 1;
-            let mut body = Vec::with_capacity(worth_bytes);
-            let is_shrunk = self.zstd.compress_to_buffer(raw, &mut body).is_ok();
-            if is_shrunk && body.len() <= worth_bytes {
-                self.bodies.extend_from_slice(&body);
+            self.scratch.resize(worth_bytes.max(self.scratch.len()), 0);
+            let room = &mut self.scratch[..worth_bytes];
+            if let Ok(length) = self.zstd.compress_to_buffer(raw, room) {
+                self.bodies.extend_from_slice(&self.scratch[..length]);
                 return StoredCoding::Zstd;
             }
         }
-        self.bodies.truncate(start);
         self.bodies.extend_from_slice(raw);
         StoredCoding::Identity
     }
@@ -156,8 +157,8 @@ impl PackBuilder {
         // Some formats hold text behind a compressed beginning, so the middle has a say too.
         let middle = raw.len() / 2;
         [&raw[..SAMPLE_BYTES], &raw[middle..middle + SAMPLE_BYTES]].into_iter().any(|sample| {
-            let mut body = Vec::with_capacity(SAMPLE_BYTES - SAMPLE_BYTES / 16);
-            self.sampler.compress_to_buffer(sample, &mut body).is_ok()
+            let mut room = [0; SAMPLE_BYTES - SAMPLE_BYTES / 16];
+            self.sampler.compress_to_buffer(sample, &mut room[..]).is_ok()
         })
     }
 }
