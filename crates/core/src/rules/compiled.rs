@@ -22,6 +22,8 @@ pub struct CompiledRules {
     dialect: Dialect,
     redirects: Vec<CompiledRedirect>,
     redirect_index: RuleIndex,
+    /// Whether any rule looks at the query.
+    has_queries: bool,
     blocks: Vec<Block>,
     block_index: RuleIndex,
     has_blocks_by_host: bool,
@@ -76,6 +78,7 @@ impl CompiledRules {
             dialect: rules.dialect,
             redirects: Vec::with_capacity(rules.redirects.len()),
             redirect_index: RuleIndex::new(ignores_slash),
+            has_queries: rules.redirects.iter().any(|rule| !rule.query.is_empty()),
             blocks: Vec::with_capacity(rules.headers.len()),
             block_index: RuleIndex::new(ignores_slash),
             has_blocks_by_host: false,
@@ -120,7 +123,7 @@ impl CompiledRules {
         if self.redirect_index.is_empty() {
             return None;
         }
-        let pairs = QueryPairs::parse(view.query);
+        let pairs = QueryPairs::parse(view.query.filter(|_| self.has_queries));
         let applied = self.redirect_index.first(path, |number| {
             self.redirects[number as usize].applies(view, path, &pairs, has_file)
         });
@@ -135,9 +138,16 @@ impl CompiledRules {
         })
     }
 
-    /// The first rule whose path, without its conditions, fits `path`.
-    pub(crate) fn first_fitting(&self, path: &str, from: &Pattern) -> Option<usize> {
+    /// The first rule whose path, without its conditions, fits `path`. Each rule that is tried
+    /// costs one of `tries_left`; without any left none is found.
+    pub(crate) fn first_fitting(
+        &self,
+        path: &str,
+        from: &Pattern,
+        tries_left: &mut u32,
+    ) -> Option<usize> {
         let fits = |number: u32| {
+            *tries_left = tries_left.checked_sub(1)?;
             let CompiledRedirect { rule, pattern, .. } = &self.redirects[number as usize];
             let is_plain = rule.conditions.is_empty() && rule.query.is_empty();
             let is_wider = pattern.site.is_none() || pattern.site == from.site;

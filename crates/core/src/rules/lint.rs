@@ -20,6 +20,10 @@ use super::{
 /// Stands for what a visitor could write; no file and no rule is called so.
 const FILLER: &str = "~anything~";
 
+/// How many rules are compared with others, to find some that cannot be reached. Rules that all begin
+/// with a star have nothing that tells them apart, and fifty thousand of them are not worth a minute.
+const MAX_TRIES: u32 = 5_000_000;
+
 /// What is odd about `rules`, and about `rules` beside the files of `manifest`.
 pub fn lint(rules: &RuleSet, manifest: Option<&Manifest>) -> Vec<Notice> {
     settled(find(rules, manifest))
@@ -28,7 +32,8 @@ pub fn lint(rules: &RuleSet, manifest: Option<&Manifest>) -> Vec<Notice> {
 /// All of it, in no order.
 pub(crate) fn find(rules: &RuleSet, manifest: Option<&Manifest>) -> Vec<Notice> {
     let compiled = CompiledRules::compile(rules);
-    let mut lints = Lints { rules, manifest, compiled, notices: Vec::new() };
+    let tries_left = MAX_TRIES;
+    let mut lints = Lints { rules, manifest, compiled, tries_left, notices: Vec::new() };
     lints.duplicates();
     for (number, rule) in rules.redirects.iter().enumerate() {
         match Pattern::parse(&rule.from, Use::Redirect, rules.dialect) {
@@ -50,6 +55,7 @@ struct Lints<'a> {
     rules: &'a RuleSet,
     manifest: Option<&'a Manifest>,
     compiled: CompiledRules,
+    tries_left: u32,
     notices: Vec<Notice>,
 }
 
@@ -110,7 +116,9 @@ impl Lints<'_> {
     /// What can be seen from the rule among others and among files.
     fn reach(&mut self, number: usize, rule: &Redirect, pattern: &Pattern) {
         let example = pattern.example(FILLER);
-        if let Some(first) = self.compiled.first_fitting(&example, pattern)
+        if self.tries_left > 0
+            && let Some(first) =
+                self.compiled.first_fitting(&example, pattern, &mut self.tries_left)
             && first < number
         {
             let earlier = &self.rules.redirects[first];

@@ -23,6 +23,10 @@ pub(crate) enum Use {
     Headers,
 }
 
+/// How many segments of a pattern lead to it: each is a place in memory for as long as the release
+/// is held.
+const MAX_STEPS: usize = 8;
+
 /// How many stars a pattern of a header block may have.
 const MAX_STARS: usize = 8;
 
@@ -152,10 +156,11 @@ impl Pattern {
                 Token::Star => {}
             }
         }
-        let mut segments: Vec<&str> = skeleton.split('/').skip(1).collect();
+        let mut segments: Vec<&str> = skeleton.split('/').skip(1).take(MAX_STEPS + 1).collect();
         let is_whole = |segment: &&&str| **segment == "\0" || !segment.contains('\0');
         let whole = segments.iter().take_while(is_whole).count();
-        let is_open = self.rest.is_some() || whole < segments.len();
+        let is_cut = whole < segments.len() || segments.len() > MAX_STEPS;
+        let is_open = self.rest.is_some() || is_cut;
         // The segment in which a star stands is not known whole.
         segments.truncate(if whole == segments.len() && is_open { whole - 1 } else { whole });
         let step = |segment: &str| match segment {

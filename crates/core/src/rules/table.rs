@@ -154,8 +154,8 @@ mod tests {
     proptest! {
         #[test]
         fn the_index_finds_what_trying_every_rule_finds(
-            patterns in proptest::collection::vec("(/[ab]|/:x|/:x\\.c|/[ab]?\\*[ab]?){0,4}/?", 1..12),
-            path in "(/[abc](\\.c)?){0,5}/{0,2}",
+            patterns in proptest::collection::vec("(/[ab]|/:x|/:x\\.c|/[ab]?\\*[ab]?){0,4}/?|/:x(/[ab]|/:x){6,11}", 1..12),
+            path in "(/[abc](\\.c)?){0,5}/{0,2}|(/[ab]){6,12}",
             is_cloudflare: bool,
         ) {
             let dialect = if is_cloudflare { Dialect::Cloudflare } else { Dialect::Nigh };

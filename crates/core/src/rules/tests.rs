@@ -361,8 +361,9 @@ fn notices_are_bounded() {
 
 #[test]
 fn fifty_thousand_rules_are_linted_and_compiled_in_time() {
-    let line = |n: u32| match n % 2 {
-        0 => format!("/old/{n}/* /new/{n}/:splat 301\n"),
+    let line = |n: u32| match n % 3 {
+        0 => format!("/*/{n} /new/{n} 301\n"),
+        1 => format!("/old/{n}/* /new/{n}/:splat 301\n"),
         _ => format!("/:lang/old/{n} /new/{n} 301\n"),
     };
     let text: String = (0..50_000).map(line).collect();

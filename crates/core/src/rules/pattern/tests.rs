@@ -91,6 +91,16 @@ fn patterns_without_one_meaning_are_refused() {
 }
 
 #[test]
+fn a_deep_pattern_is_led_to_by_a_few_segments_only() {
+    for (text, steps) in [("/a/:x".repeat(600), 9), ("/a/:x".repeat(4), 9), ("/a/:x".repeat(3), 7)]
+    {
+        let pattern = Pattern::parse(&text, Use::Redirect, Dialect::Nigh).unwrap();
+        assert_eq!(pattern.steps().len(), steps);
+        assert!(pattern.matches(&pattern.example("filler")).is_some());
+    }
+}
+
+#[test]
 fn a_rule_may_name_a_host() {
     let pattern = Pattern::parse("https://Old.test/a/*", Use::Redirect, Dialect::Nigh).unwrap();
     assert_eq!(pattern.site, Some(Site { is_https: true, host: "old.test".into() }));
