@@ -49,6 +49,8 @@ struct Content {
     content_types: Vec<HeaderValue>,
     /// The fields of files at their own URLs; the first is what no rule speaks of.
     field_sets: Vec<Arc<FieldSet>>,
+    /// Whether a file's fields are known before it is asked for.
+    has_own_fields: bool,
     plain: PlainFields,
     rules: CompiledRules,
     html: HtmlMode,
@@ -57,6 +59,9 @@ struct Content {
     /// Slashes in the path of the deepest `404.html`; `None` without any.
     depth_of_404: Option<usize>,
 }
+
+/// How many times a file and a header block may be compared while a release is built.
+const MAX_MATCHES: usize = 50_000_000;
 
 impl Release {
     /// Builds a release. Files that are [hidden](is_hidden) are left out.
@@ -70,7 +75,9 @@ impl Release {
         let seed = u64::from_le_bytes(seed.as_bytes()[..8].try_into().expect("eight bytes"));
         let (mut index, content_types) = index_files(manifest, seed);
         let compiled = CompiledRules::compile(rules);
-        let field_sets = match_headers(&mut index, &compiled, rules.html);
+        // Blocks that nothing tells apart are tried per request instead of for every file at once.
+        let is_cheap = index.rows.len().saturating_mul(compiled.widest_blocks()) <= MAX_MATCHES;
+        let field_sets = match_headers(&mut index, &compiled, rules.html, is_cheap);
         let depths = index.rows.iter().enumerate().filter_map(|(row, _)| {
             let path = index.path(row as RowId);
             let is_404 = path == "404.html" || path.ends_with("/404.html");
@@ -83,6 +90,7 @@ impl Release {
             index,
             content_types,
             field_sets,
+            has_own_fields: is_cheap && !compiled.has_blocks_by_host(),
             rules: compiled,
             html: rules.html,
             not_found: rules.not_found,
@@ -184,10 +192,11 @@ fn match_headers(
     index: &mut PathIndex,
     rules: &CompiledRules,
     mode: HtmlMode,
+    is_cheap: bool,
 ) -> Vec<Arc<FieldSet>> {
     let mut sets = vec![Arc::new(rules.fold(&[], "/"))];
     let mut known: HashMap<Vec<u32>, u32> = HashMap::from([(Vec::new(), 0)]);
-    if !rules.has_blocks() {
+    if !is_cheap || !rules.has_blocks() {
         return sets;
     }
     for row in 0..index.rows.len() {

@@ -58,7 +58,7 @@ impl Release {
     /// The fields that were matched when the release was built: those of a file at its own URL.
     fn own_fields(&self, row: RowId, kind: Kind, path: &str) -> Option<&Arc<FieldSet>> {
         let content = &self.content;
-        if content.rules.has_blocks_by_host() || kind != Kind::File {
+        if !content.has_own_fields || kind != Kind::File {
             return None;
         }
         let (stem, is_folder) = html::canonical(&content.index, content.html, row);

@@ -317,6 +317,24 @@ fn a_large_release_is_small_and_quick() {
 }
 
 #[test]
+fn blocks_that_nothing_tells_apart_are_tried_when_asked() {
+    let block = |number: usize| HeaderBlock {
+        path: format!("/*.{number}"),
+        set: vec![("Cache-Control".into(), "immutable".into())],
+        ..HeaderBlock::default()
+    };
+    let headers = (0..RuleSet::MAX_HEADER_BLOCKS).map(block).collect();
+    let rules = RuleSet { headers, ..RuleSet::default() };
+    let paths: Vec<String> = (0..6000).map(|number| format!("file.{number}")).collect();
+    let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+    let release = release(&paths, &rules);
+    assert!(!release.content.has_own_fields);
+    assert!(release.is_immutable("file.7"));
+    assert!(fields(&release, "/file.7").is_immutable());
+    assert!(!fields(&release, "/nothing").is_immutable());
+}
+
+#[test]
 fn a_path_of_slashes_costs_no_more_than_its_length() {
     let release = release(&SITE, &rules("/:a/x /y 301\n/*/z /y 301\n", "/*/x\n X-A: 1\n"));
     let path = format!("/{}", "a/".repeat(4000));

@@ -177,6 +177,11 @@ impl CompiledRules {
         !self.block_index.is_empty()
     }
 
+    /// The most blocks that may have to be tried for one path.
+    pub(crate) fn widest_blocks(&self) -> usize {
+        self.block_index.widest()
+    }
+
     /// Whether some block is for one host only: then a path alone does not decide.
     pub(crate) fn has_blocks_by_host(&self) -> bool {
         self.has_blocks_by_host

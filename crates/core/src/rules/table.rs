@@ -81,6 +81,11 @@ impl RuleIndex {
         self.is_empty
     }
 
+    /// The most rules that may have to be tried at one place.
+    pub(crate) fn widest(&self) -> usize {
+        self.nodes.iter().map(|node| node.opens.len().max(node.ends.len())).max().unwrap_or(0)
+    }
+
     /// Shows `see` the lists, each in order, of every rule that could fit `path`.
     fn candidates(&self, path: &str, see: &mut impl FnMut(&[u32])) {
         let path = if self.ignores_slash { trim_slash(path) } else { path };
