@@ -27,7 +27,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 pub struct Call {
     method: Method,
     segments: Vec<String>,
-    query: Vec<(&'static str, String)>,
+    query: Vec<(String, String)>,
     headers: HeaderMap,
     body: Body,
     timeout: Duration,
@@ -67,6 +67,17 @@ impl Call {
         }
     }
 
+    /// A request for a path as people write it, escapes, query and all.
+    pub fn to_path(method: Method, path: &str) -> Self {
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        // Read as a reference of any base, so that escapes mean what they mean everywhere.
+        let decoded = Url::parse("http://any/").and_then(|base| base.join(&format!("?{query}")));
+        let pairs = decoded.iter().flat_map(|url| url.query_pairs()).filter(|_| !query.is_empty());
+        let query = pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
+        let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+        Self { query, ..Self::new(method, &segments) }
+    }
+
     /// Carries `value` as JSON.
     pub fn json<T: Serialize>(self, value: &T) -> Self {
         let bytes = serde_json::to_vec(value)
@@ -79,8 +90,8 @@ impl Call {
         self
     }
 
-    pub fn query(mut self, name: &'static str, value: impl ToString) -> Self {
-        self.query.push((name, value.to_string()));
+    pub fn query(mut self, name: &str, value: impl ToString) -> Self {
+        self.query.push((name.to_owned(), value.to_string()));
         self
     }
 
@@ -247,6 +258,18 @@ mod tests {
         let base = Url::parse("https://a:1/api/").unwrap();
         let call = Call::new(Method::GET, &["v1", "sites", "../x?y#z"]).query("a", "b&c");
         assert_eq!(call.url(&base).as_str(), "https://a:1/api/v1/sites/..%2Fx%3Fy%23z?a=b%26c");
+    }
+
+    #[test]
+    fn a_path_that_was_typed_keeps_its_query() {
+        let base = Url::parse("https://a").unwrap();
+        for (path, url) in [
+            ("/v1/sites?limit=3&cursor=a%20b", "https://a/v1/sites?limit=3&cursor=a+b"),
+            ("v1/status", "https://a/v1/status"),
+            ("/v1/sites?", "https://a/v1/sites"),
+        ] {
+            assert_eq!(Call::to_path(Method::GET, path).url(&base).as_str(), url);
+        }
     }
 
     #[test]

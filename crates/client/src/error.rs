@@ -61,7 +61,7 @@ impl CallError {
     }
 
     /// Whether the same call may succeed a little later, with nothing changed here.
-    pub(crate) fn is_passing(&self) -> bool {
+    pub fn is_passing(&self) -> bool {
         match self {
             CallError::Unreachable { source, .. } => !is_certificate_error(source),
             _ => matches!(self.status(), Some(429 | 502 | 503 | 504)),

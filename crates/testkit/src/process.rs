@@ -9,7 +9,7 @@ use std::{
     io::{Read, Seek, SeekFrom},
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -22,6 +22,8 @@ use crate::listeners::{Listeners, Notifications};
 const START_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a child that was told to stop may take.
 const STOP_DEADLINE: Duration = Duration::from_secs(40);
+/// How long a child that was killed since it was dropped is waited for.
+const DROP_DEADLINE: Duration = Duration::from_secs(1);
 /// How much of a child's log an error shows.
 const TAIL_BYTES: u64 = 16 << 10;
 const TAIL_LINES: usize = 12;
@@ -150,8 +152,13 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // A paused child would not see that its input has closed.
-        let _ = self.send(Signal::CONT);
+        let Some(child) = &mut self.child else { return };
+        let _ = child.start_kill();
+        // Its folder is removed next, so it must be gone by then; a killed process soon is.
+        let deadline = Instant::now() + DROP_DEADLINE;
+        while matches!(child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 

@@ -1,0 +1,126 @@
+//! `nigh site`: make, list, show and delete sites.
+
+use clap::{Args, Subcommand};
+use nigh_proto::{
+    Host, SiteName,
+    api::{NewSite, SiteView},
+};
+use serde_json::json;
+
+use super::App;
+use crate::{
+    exit::Exit,
+    failure::{CallContext, Failure},
+    table::Table,
+};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a site; it answers at its default host at once
+    Create(Create),
+    /// All sites
+    List,
+    /// One site
+    Show(Named),
+    /// Delete a site, its hosts and its releases
+    Delete(Named),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Create {
+    /// What the site is called
+    name: SiteName,
+    /// A host besides the default one; may be repeated
+    #[arg(long = "host", value_name = "HOST")]
+    hosts: Vec<Host>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Named {
+    /// The site; --site, NIGH_SITE or nigh.toml otherwise
+    name: Option<SiteName>,
+}
+
+pub(crate) async fn run(command: Command, app: &App<'_>) -> Result<Exit, Failure> {
+    match command {
+        Command::Create(args) => create(args, app).await,
+        Command::List => list(app).await,
+        Command::Show(args) => show(args, app).await,
+        Command::Delete(args) => delete(args, app).await,
+    }
+}
+
+async fn create(args: Create, app: &App<'_>) -> Result<Exit, Failure> {
+    let Create { name, hosts } = args;
+    let site = app
+        .client
+        .create_site(&NewSite { name: name.clone(), hosts })
+        .await
+        .or_fail(|| format!("site {name} was not made"))?;
+    app.console.result(&site, |site| {
+        format!(
+            "site {} is at {}\nnow push a folder: nigh push DIR --site {}",
+            site.name, site.url, site.name
+        )
+    });
+    Ok(Exit::Ok)
+}
+
+async fn list(app: &App<'_>) -> Result<Exit, Failure> {
+    let sites = app.client.sites().await.or_fail(|| "the sites could not be listed".to_owned())?;
+    app.console.result(&json!({ "items": sites }), |_| table(&sites));
+    Ok(Exit::Ok)
+}
+
+fn table(sites: &[SiteView]) -> String {
+    let mut table = Table::new(&["SITE", "ACTIVE", "RELEASES", "URL"]);
+    for site in sites {
+        table.row([
+            site.name.to_string(),
+            site.active.as_ref().map_or("-", |release| release.short()).to_owned(),
+            site.releases_total.to_string(),
+            site.url.clone(),
+        ]);
+    }
+    table.render("no sites yet; make one: nigh site create NAME")
+}
+
+async fn show(args: Named, app: &App<'_>) -> Result<Exit, Failure> {
+    let name = args.or_settings(app)?;
+    let site = match app.client.site(&name).await {
+        Ok(site) => site,
+        Err(error) => {
+            return Err(app
+                .site_failure(&name, format!("site {name} cannot be shown"), &error)
+                .await);
+        }
+    };
+    app.console.result(&site, |site| {
+        let hosts = site.hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let active = site.active.as_ref().map_or("none", |release| release.as_str());
+        format!(
+            "site      {}\nurl       {}\nhosts     {hosts}\nactive    {active}\nreleases  {}\ncreated   {}",
+            site.name, site.url, site.releases_total, site.created_at
+        )
+    });
+    Ok(Exit::Ok)
+}
+
+async fn delete(args: Named, app: &App<'_>) -> Result<Exit, Failure> {
+    // What is deleted is typed, never taken from the environment.
+    let name = args.name.ok_or_else(|| {
+        Failure::new(Exit::Usage, "no site was named").hint("nigh site delete NAME")
+    })?;
+    app.settings.confirm(&format!("Site {name} and all of its releases will be gone."))?;
+    if let Err(error) = app.client.delete_site(&name).await {
+        return Err(app.site_failure(&name, format!("site {name} was not deleted"), &error).await);
+    }
+    app.console.result(&json!({ "deleted": name }), |_| format!("site {name} is deleted"));
+    Ok(Exit::Ok)
+}
+
+impl Named {
+    fn or_settings(self, app: &App<'_>) -> Result<SiteName, Failure> {
+        self.name.map_or_else(|| app.settings.site(), Ok)
+    }
+}

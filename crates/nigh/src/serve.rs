@@ -1,0 +1,212 @@
+//! `nigh serve`: run a role until a signal stops it.
+
+use std::{
+    error::Error,
+    io::Read,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::ValueEnum;
+use nigh_control::{ControlConfig, ControlServer};
+use nigh_daemon::{
+    Context, LogConfig, Notify, Role, Setup, Sockets, TcpListen, logging, notify::watchdog_timeout,
+};
+use nigh_dns::{DnsConfig, DnsServer};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    cli::GlobalArgs, console::Console, environment::Environment, exit::Exit, failure::Failure,
+    toml_file,
+};
+
+/// How long requests in flight may take when whoever started the role is gone.
+const ORPHAN_GRACE: Duration = Duration::from_secs(2);
+
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The role
+    #[arg(value_enum)]
+    role: RoleName,
+    /// Read and check the configuration, then end
+    #[arg(long)]
+    check: bool,
+    /// Print the configuration with every default, then end
+    #[arg(long, conflicts_with = "check")]
+    print_config: bool,
+    /// Stop when standard input ends: whoever started this is gone
+    #[arg(long)]
+    exit_with_stdin: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum RoleName {
+    /// Decides what the fleet holds
+    Control,
+    /// Answers DNS
+    Dns,
+}
+
+/// What every role's configuration has.
+trait RoleConfig: DeserializeOwned + Serialize + Send + 'static {
+    fn ops(&self) -> &TcpListen;
+    fn log(&self) -> &LogConfig;
+    fn wrong(&self) -> Option<String>;
+}
+
+macro_rules! role_config {
+    ($config:ty) => {
+        impl RoleConfig for $config {
+            fn ops(&self) -> &TcpListen {
+                &self.ops.listen
+            }
+
+            fn log(&self) -> &LogConfig {
+                &self.log
+            }
+
+            fn wrong(&self) -> Option<String> {
+                self.check().err().map(|error| error.to_string())
+            }
+        }
+    };
+}
+
+role_config!(ControlConfig);
+role_config!(DnsConfig);
+
+pub(crate) fn run(
+    args: &Args,
+    global: &GlobalArgs,
+    environment: &Environment,
+    console: &Console,
+) -> Result<Exit, Failure> {
+    let serve = Serve { args, global, environment, console };
+    match args.role {
+        RoleName::Control => serve.role::<ControlServer>(),
+        RoleName::Dns => serve.role::<DnsServer>(),
+    }
+}
+
+struct Serve<'a> {
+    args: &'a Args,
+    global: &'a GlobalArgs,
+    environment: &'a Environment,
+    console: &'a Console,
+}
+
+impl Serve<'_> {
+    fn role<R: Role>(&self) -> Result<Exit, Failure>
+    where
+        R::Config: RoleConfig,
+    {
+        let path = self.config_file::<R>();
+        let config: R::Config = load(&path)?;
+        if self.args.print_config {
+            return self.print_config(&config, &path);
+        }
+        if self.args.check {
+            let report = serde_json::json!({ "config": path, "ok": true });
+            self.console.result(&report, |_| format!("{} is valid", path.display()));
+            return Ok(Exit::Ok);
+        }
+        let setup = self.setup::<R>(config, path)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| cannot_run::<R>(&error))?;
+        if self.args.exit_with_stdin {
+            std::thread::spawn(stop_when_stdin_ends);
+        }
+        let ended = runtime.block_on(nigh_daemon::run::<R>(setup));
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        ended.map(|_| Exit::Ok).map_err(|error| cannot_run::<R>(&error))
+    }
+
+    fn config_file<R: Role>(&self) -> PathBuf {
+        let named = self.global.config.clone().or_else(|| self.environment.config.clone());
+        named.unwrap_or_else(|| Path::new("/etc/nigh").join(format!("{}.toml", R::NAME)))
+    }
+
+    fn print_config<C: RoleConfig>(&self, config: &C, path: &Path) -> Result<Exit, Failure> {
+        let table = toml::Table::try_from(config).map_err(|error| {
+            Failure::new(Exit::Failure, "the configuration has no TOML form").caused_by(&error)
+        })?;
+        self.console.result(&table, |table| {
+            format!("# What applies: {} and the defaults.\n{table}", path.display())
+        });
+        Ok(Exit::Ok)
+    }
+
+    fn setup<R: Role>(&self, config: R::Config, path: PathBuf) -> Result<Setup<R::Config>, Failure>
+    where
+        R::Config: RoleConfig,
+    {
+        let mut log = config.log().clone();
+        if let Some(filter) = &self.environment.log {
+            log.filter.clone_from(filter);
+        }
+        logging::init(&log, self.colour()).map_err(|error| cannot_run::<R>(&error))?;
+        // Everything that speaks TLS uses the same provider; a second call changes nothing.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+
+        let names = self.environment.listen_fd_names.as_deref().unwrap_or_default();
+        let mut context = Context::new(R::NAME, env!("CARGO_PKG_VERSION"));
+        context.sockets = Sockets::from_systemd(names);
+        if self.args.exit_with_stdin {
+            context.grace = ORPHAN_GRACE;
+        }
+        let reread = move || match load(&path) {
+            Ok(config) => Ok(config),
+            Err(failure) => Err(Box::<dyn Error + Send + Sync>::from(one_line(&failure))),
+        };
+        let ops = config.ops().clone();
+        let notify = self.notify().map_err(|error| cannot_run::<R>(&error))?;
+        Ok(Setup { config, reread: Box::new(reread), ops, context, notify })
+    }
+
+    fn notify(&self) -> Result<Notify, nigh_daemon::notify::NotifyError> {
+        let Environment { notify_socket, watchdog_usec, watchdog_pid, .. } = self.environment;
+        let Some(socket) = notify_socket else { return Ok(Notify::none()) };
+        let usec = watchdog_usec.as_deref();
+        let watchdog = watchdog_timeout(usec, watchdog_pid.as_deref(), std::process::id());
+        Ok(Notify::to(socket)?.with_watchdog(watchdog))
+    }
+
+    fn colour(&self) -> logging::Colour {
+        if self.global.no_color || self.environment.no_color {
+            logging::Colour::Never
+        } else if self.environment.clicolor_force {
+            logging::Colour::Always
+        } else {
+            logging::Colour::Auto
+        }
+    }
+}
+
+/// Reads and checks a role's configuration.
+fn load<C: RoleConfig>(path: &Path) -> Result<C, Failure> {
+    let config: C = toml_file::read(path)?;
+    match config.wrong() {
+        None => Ok(config),
+        Some(why) => {
+            Err(Failure::new(Exit::Invalid, format!("{} is not valid", path.display())).why(why))
+        }
+    }
+}
+
+fn one_line(failure: &Failure) -> String {
+    let parts = std::iter::once(&failure.what).chain(&failure.why).chain(&failure.hints);
+    parts.map(String::as_str).collect::<Vec<_>>().join("; ")
+}
+
+fn cannot_run<R: Role>(error: &(dyn Error + 'static)) -> Failure {
+    Failure::new(Exit::Failure, format!("{} cannot run", R::NAME)).caused_by(error)
+}
+
+/// Stops this process as an operator would once standard input has ended.
+fn stop_when_stdin_ends() {
+    let mut stdin = std::io::stdin().lock();
+    let mut ignored = [0; 256];
+    while !matches!(stdin.read(&mut ignored), Ok(0) | Err(_)) {}
+    // A process may always signal itself.
+    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM);
+}
