@@ -154,17 +154,8 @@ impl<'r> File<'r> {
     pub fn is_immutable(&self) -> bool {
         let is_html = self.content_type().as_bytes().starts_with(b"text/html");
         let is_file = !self.is_page() && !is_html;
-        is_file && (names::is_hashed(self.path()) || self.is_immutable_by_rule())
-    }
-
-    fn is_immutable_by_rule(&self) -> bool {
-        let content = &self.release.content;
-        if content.has_own_fields {
-            return content.field_sets[self.entry().fields as usize].is_immutable();
-        }
-        let url = format!("/{}", self.path());
-        let blocks = content.rules.fitting_blocks(&url, None);
-        content.rules.fold(&blocks, &url).is_immutable()
+        let fields = &self.release.content.field_sets[self.entry().fields as usize];
+        is_file && (names::is_hashed(self.path()) || fields.is_immutable())
     }
 }
 

@@ -75,7 +75,8 @@ impl Release {
         let seed = u64::from_le_bytes(seed.as_bytes()[..8].try_into().expect("eight bytes"));
         let (mut index, content_types) = index_files(manifest, seed);
         let compiled = CompiledRules::compile(rules);
-        // Blocks that nothing tells apart are tried per request instead of for every file at once.
+        // Blocks that nothing tells apart are tried per request instead of for every file at once; then
+        // only names say what is immutable.
         let is_cheap = index.rows.len().saturating_mul(compiled.widest_blocks()) <= MAX_MATCHES;
         let field_sets = match_headers(&mut index, &compiled, rules.html, is_cheap);
         let depths = index.rows.iter().enumerate().filter_map(|(row, _)| {
