@@ -129,7 +129,7 @@ impl Place {
 
     fn push(self, url: &mut String, value: &str) -> Option<()> {
         match self {
-            Place::Authority if nigh_proto::Host::from_authority(value).is_err() => return None,
+            Place::Authority if !is_host_part(value) => return None,
             Place::Authority => url.push_str(value),
             Place::Path | Place::Fragment => url.push_str(&path::encode(value)),
             Place::Query => push_query_value(url, value),
@@ -169,6 +169,11 @@ pub(crate) fn split_value(value: &str, names: &[&str]) -> Option<ValueTemplate> 
             .map(ValueTemplate::Fixed),
         _ => Some(ValueTemplate::Filled(target)),
     }
+}
+
+/// Labels of a hostname, without a port and without a final dot.
+fn is_host_part(value: &str) -> bool {
+    !value.ends_with('.') && value.parse::<nigh_proto::Host>().is_ok()
 }
 
 /// `:name` that is the longest known beginning of `text`.
@@ -237,7 +242,9 @@ mod tests {
             assert_eq!(location(to, &[("x", value)], None).as_deref(), Some(expected), "{to}");
         }
         assert_eq!(location("/:ab", &[("a", "1"), ("ab", "2")], None).as_deref(), Some("/2"));
-        assert_eq!(location("https://:x.test/", &[("x", "evil.test/")], None), None);
+        for value in ["evil.test/", "evil.test:", "evil.test@", "evil.test.", ""] {
+            assert_eq!(location("https://:x.test/", &[("x", value)], None), None, "{value}");
+        }
     }
 
     #[test]
