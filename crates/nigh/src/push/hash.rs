@@ -45,7 +45,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("large");
         let bytes = b"0123456789abcdef".repeat((WHOLE_MAX_BYTES as usize >> 4) + 9);
-        std::fs::write(&path, &bytes).unwrap();
+        fs::write(&path, &bytes).unwrap();
         let expected = (Digest::of(&bytes), bytes.len() as u64);
         assert_eq!(digest(&path, bytes.len() as u64).unwrap(), expected);
     }
