@@ -96,7 +96,7 @@ const V6: [(Registry, u16, u8); 10] = [
     (Registry::Ripe, 0x2003, 18),
 ];
 
-/// Parts of 2001::/16: the second 16 bits, prefix length and registry.
+/// Parts of `2001::/16`: the second 16 bits, prefix length and registry.
 const V6_2001: [(Registry, u16, u8); 23] = [
     (Registry::Apnic, 0x0200, 23),
     (Registry::Arin, 0x0400, 23),

@@ -1,5 +1,8 @@
 //! Why would a client be given these edges?
 
+#[cfg(test)]
+mod tests;
+
 use std::net::IpAddr;
 
 use nigh_proto::{

@@ -1,7 +1,7 @@
 //! How does an answer become bytes that fit?
 //!
 //! A [`Draft`] says what should be in the reply; [`write`] makes the packet. What does not fit makes
-//! a truncated reply with empty sections (RFC 2181, section 9), never half an RRset. Owners are
+//! a truncated reply with empty sections (RFC 2181, section 9), never half a set. Owners are
 //! compressed to the question, which keeps the case in which the name was asked (0x20).
 
 use std::borrow::Cow;
@@ -189,7 +189,7 @@ impl Packet {
         is_within
     }
 
-    /// Whole RRsets only (RFC 2181, section 5): what belongs to one owner and type is contiguous.
+    /// Whole sets only (RFC 2181, section 5): what belongs to one owner and type is contiguous.
     fn push_extras(&mut self, extras: &[Rr<'_>], bytes_max: usize) {
         for set in extras.chunk_by(|a, b| a.owner == b.owner && a.kind == b.kind) {
             let (before, count) = (self.bytes.len(), self.counts[2]);

@@ -15,10 +15,11 @@ pub mod kind {
     pub const OPT: u16 = 41;
     pub const DS: u16 = 43;
     pub const HTTPS: u16 = 65;
-    /// First of the types that only a question or a message's own records may have (RFC 6895,
-    /// section 3.1). It is also NXNAME, which no question may ask for (RFC 9824, section 3.5).
-    pub const META_FIRST: u16 = 128;
-    pub const NXNAME: u16 = META_FIRST;
+    /// No question may ask for it (RFC 9824, section 3.5).
+    pub const NXNAME: u16 = 128;
+    /// From here to ANY: types that only a question or a message's own records may have (RFC 6895,
+    /// section 3.1).
+    pub const META_FIRST: u16 = 129;
     pub const IXFR: u16 = 251;
     pub const AXFR: u16 = 252;
     pub const ANY: u16 = 255;

@@ -30,6 +30,9 @@ use crate::{
     udp,
 };
 
+/// Names of the addresses, in the order of `dns.listen`; what is beyond them has none to show.
+const LISTENERS: [&str; 8] = ["dns", "dns2", "dns3", "dns4", "dns5", "dns6", "dns7", "dns8"];
+
 /// Why a DNS server did not start, or did not take its new configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -100,9 +103,9 @@ impl Role for DnsServer {
         })
     }
 
-    /// `dns` once for each address, UDP and TCP alike.
+    /// `dns`, then `dns2` and so on: one for each address, UDP and TCP alike.
     fn listeners(&self) -> Vec<Listener> {
-        self.addresses.iter().map(|&address| ("dns", address)).collect()
+        LISTENERS.into_iter().zip(self.addresses.iter().copied()).collect()
     }
 
     /// Takes `[probe]` and `[geoip]`; everything else needs a restart, and is said to.
@@ -124,6 +127,13 @@ impl Role for DnsServer {
     /// Answers what has arrived, then ends.
     async fn stop(self) {
         self.context.tasks.stop(self.context.grace).await;
+    }
+}
+
+impl Drop for DnsServer {
+    /// Without a [`stop`](Role::stop) its tasks are told to end all the same.
+    fn drop(&mut self) {
+        self.context.tasks.begin_stop();
     }
 }
 

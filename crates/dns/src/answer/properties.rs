@@ -1,5 +1,7 @@
 //! Promises for every packet that anybody may send.
 
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -8,9 +10,12 @@ use crate::{
     name::NAME_BYTES_MAX,
 };
 
+/// Compiled once: thousands of packets are answered from it.
+static WORLD: LazyLock<Snapshot> = LazyLock::new(snapshot);
+
 /// What holds whatever the packet.
 fn check(packet: &[u8], transport: Transport) -> Result<(), TestCaseError> {
-    let Some(reply) = answer(Some(&snapshot()), packet, RESOLVER, transport) else {
+    let Some(reply) = answer(Some(&WORLD), packet, RESOLVER, transport) else {
         prop_assert!(packet.len() < 12 || packet[2] & 0x80 != 0, "only these are met with silence");
         return Ok(());
     };
@@ -25,7 +30,6 @@ fn check(packet: &[u8], transport: Transport) -> Result<(), TestCaseError> {
     );
     let edns = Query::read(packet).ok().and_then(|query| query.edns);
     prop_assert!(bytes.len() <= reply::bytes_max(edns.as_ref(), transport == Transport::Udp));
-    // Amplification without EDNS is bounded by the smallest question.
     prop_assert!(hickory_proto::op::Message::from_vec(&bytes).is_ok(), "another reader agrees");
     Ok(())
 }
@@ -147,6 +151,60 @@ proptest! {
         for other in others {
             let neighbour = client & !host_bits | other & host_bits;
             prop_assert_eq!(&answers(neighbour).answers, &first.answers, "{}/{}", client, scope_len);
+        }
+    }
+}
+
+/// Blocks of a GeoIP file at one of three places, and where each is.
+fn geoip() -> impl Strategy<Value = Vec<(ipnet::IpNet, f64)>> {
+    let block = (0u32..32, 2u8..=26, 0usize..3).prop_map(|(high, len, place)| {
+        let address = std::net::Ipv4Addr::from_bits(high << 27 | high << 9);
+        let network = ipnet::IpNet::new(address.into(), len).expect("at most 32").trunc();
+        (network, [8.68, -74.01, 103.82][place])
+    });
+    prop::collection::btree_map(block.clone().prop_map(|(network, _)| network), block, 0..10)
+        .prop_map(|blocks| blocks.into_iter().map(|(key, (_, place))| (key, place)).collect())
+}
+
+/// A GeoIP file with these blocks.
+fn geoip_file(blocks: &[(ipnet::IpNet, f64)]) -> crate::Geo {
+    use nigh_testkit::mmdb::{self, Record, RecordSize};
+    let records: Vec<_> = blocks
+        .iter()
+        .map(|&(network, longitude)| {
+            (network, Record { latitude: 30.0, longitude, ..Record::default() })
+        })
+        .collect();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), mmdb::encode(&records, RecordSize::Bits24, 0).unwrap()).unwrap();
+    let opened = crate::geo::GeoFile::open(file.path(), 1 << 20);
+    crate::Geo { city: opened.ok().map(std::sync::Arc::new), asn: None }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn every_address_within_a_scope_is_placed_alike_by_geoip_and_networks_together(
+        blocks in geoip(),
+        networks in prop::collection::vec((0u32..32, 4u8..=30), 0..6),
+        clients in prop::collection::vec((any::<u32>(), any::<u32>()), 1..40),
+    ) {
+        let mut state = state();
+        state.networks = networks.into_iter().map(|(high, len)| {
+            let address = std::net::Ipv4Addr::from_bits(high << 27 | high << 9);
+            nigh_proto::state::OperatorNetwork {
+                network: ipnet::IpNet::new(address.into(), len).unwrap().trunc(),
+                target: nigh_proto::state::NetworkTarget::Edge("nyc".parse().unwrap()),
+            }
+        }).collect();
+        let snapshot = Snapshot { geo: geoip_file(&blocks), ..compile(&state) };
+        for (client, other) in clients {
+            let place = snapshot.locate(IpAddr::V4(client.into()));
+            let host_bits = u32::MAX.checked_shr(u32::from(place.uniform_len)).unwrap_or(0);
+            let neighbour = client & !host_bits | other & host_bits;
+            let neighbour = snapshot.locate(IpAddr::V4(neighbour.into()));
+            prop_assert_eq!(neighbour, place);
         }
     }
 }

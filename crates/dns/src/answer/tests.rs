@@ -43,7 +43,7 @@ fn rfc_9619_a_query_has_one_question() {
 #[test]
 fn rfc_1035_3_1_a_question_is_whole_plain_and_not_too_long() {
     let head = &packet("x.test", kind::A)[..12];
-    let long_name = [&b"\x3f".repeat(1)[..], &[b'a'; 63]].concat().repeat(4);
+    let long_name = [&b"\x3f"[..], &[b'a'; 63]].concat().repeat(4);
     let questions: [&[u8]; 7] = [
         b"",
         b"\x04docs",
@@ -437,6 +437,17 @@ fn rfc_7871_6_ipv6_subnets_are_steered_too() {
     let reply = ask(&snapshot(), asked);
     assert_eq!(reply.answers, ["docs.nigh.test 20 AAAA 2001:db8:ffff::3"]);
     assert_eq!(reply.scope_len, Some(48));
+}
+
+#[test]
+fn a_family_that_no_edge_has_is_no_data_that_is_soon_forgotten() {
+    let mut state = crate::fixture::state();
+    state.edges.iter_mut().for_each(|edge| edge.ipv6.clear());
+    let snapshot = crate::fixture::compile(&state);
+    let asked = Asked::new("docs.nigh.test", kind::AAAA).subnet("203.0.113.0/24");
+    let reply = ask(&snapshot, asked);
+    assert_eq!((reply.rcode, reply.scope_len), (Rcode::NoError, Some(0)));
+    assert_eq!(reply.authorities, ["nigh.test 20 SOA"]);
 }
 
 #[test]

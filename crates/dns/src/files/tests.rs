@@ -35,7 +35,7 @@ impl Place {
     }
 }
 
-/// A file that has 198.51.100.0/24 and 2001:db8:1::/48 at `latitude`.
+/// A file that has 198.51.100.0/24 and `2001:db8:1::/48` at `latitude`.
 fn database(latitude: f64) -> Vec<u8> {
     let record = Record { latitude, longitude: 8.0, asn: Some(64_500), ..Record::default() };
     let networks = ["198.51.100.0/24", "2001:db8:1::/48"]

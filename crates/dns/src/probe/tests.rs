@@ -53,9 +53,9 @@ impl TestEdge {
         Self { address, serving }
     }
 
-    async fn kill(self) -> SocketAddr {
+    async fn kill(mut self) -> SocketAddr {
         self.serving.abort();
-        assert!(self.serving.await.unwrap_err().is_cancelled());
+        assert!((&mut self.serving).await.unwrap_err().is_cancelled());
         self.address
     }
 }
