@@ -51,14 +51,16 @@ impl Publisher {
     /// Publishes every change until `stopping`.
     pub(crate) async fn run(mut self, stopping: CancellationToken) {
         let mut states = self.replica.state();
+        let mut is_geo_followed = true;
         loop {
             let newest = states.borrow_and_update().clone();
             self.publish(newest).await;
             tokio::select! {
                 changed = states.changed() => if changed.is_err() { return },
-                changed = self.geo.changed() => match changed {
+                changed = self.geo.changed(), if is_geo_followed => match changed {
                     Ok(()) => self.take_geo(),
-                    Err(_) => return,
+                    // Files are no longer followed; states still are.
+                    Err(_) => is_geo_followed = false,
                 },
                 () = stopping.cancelled() => return,
             }

@@ -65,8 +65,13 @@ impl Alone {
         if let Some(state) = state {
             put_state(&dir, state);
         }
+        let config = config(&dir, listen);
+        Self::start_with(dir, config).await
+    }
+
+    async fn start_with(dir: TempDir, config: DnsConfig) -> Self {
         let context = context();
-        let server = DnsServer::start(config(&dir, listen), context.clone()).await.unwrap();
+        let server = DnsServer::start(config, context.clone()).await.unwrap();
         Self { dir, server, context }
     }
 
@@ -111,6 +116,55 @@ async fn a_restarted_server_answers_from_its_disk_with_control_gone() {
     assert_eq!(reply[..2], query[..2]);
     assert!(reply.windows(4).any(|bytes| bytes == [10, 0, 0, 3]));
     assert_eq!(ask_tcp(alone.address(), &query).await, reply, "the same bytes over TCP");
+    alone.stop().await;
+}
+
+/// Puts a GeoIP file in place that has 198.51.101.0/24 at `longitude`.
+fn put_geoip(path: &std::path::Path, longitude: f64) {
+    use nigh_testkit::mmdb::{self, Record, RecordSize};
+    let record = Record { latitude: 30.0, longitude, ..Record::default() };
+    let network = "198.51.101.0/24".parse().unwrap();
+    let bytes = mmdb::encode(&[(network, record)], RecordSize::Bits24, 0).unwrap();
+    nigh_durable::write(path, &bytes).unwrap();
+}
+
+#[tokio::test]
+async fn a_replaced_geoip_file_steers_without_a_restart() {
+    let dir = TempDir::new().unwrap();
+    put_state(&dir, state());
+    let path = dir.path().join("city.mmdb");
+    put_geoip(&path, 8.68);
+    let mut config = config(&dir, &["127.0.0.1:0"]);
+    config.geoip = GeoipConfig { city: Some(path.clone()), reload_ms: 5, ..config.geoip };
+    let alone = Alone::start_with(dir, config).await;
+    let query = Asked::new("docs.nigh.test", kind::A).subnet("198.51.101.0/24").packet();
+    let names = |reply: &[u8], host| reply.windows(4).any(|bytes| bytes == [10, 0, 0, host]);
+    assert!(
+        names(&ask_udp(alone.address(), &query).await, 1),
+        "Frankfurt from the first answer on"
+    );
+    put_geoip(&path, 103.82);
+    let moved = async { while !names(&ask_udp(alone.address(), &query).await, 3) {} };
+    tokio::time::timeout(PATIENCE, moved).await.expect("Singapore soon after");
+    alone.stop().await;
+}
+
+#[tokio::test]
+async fn an_edge_that_dies_leaves_the_answers() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let dead = listener.local_addr().unwrap();
+    drop(listener);
+    let mut state = state();
+    state.edges[2].probes =
+        vec![nigh_proto::state::ProbeTarget { ip: dead.ip(), port: dead.port() }];
+    let alone = Alone::start(Some(state)).await;
+    let query = Asked::new("docs.nigh.test", kind::A).subnet("203.0.113.0/24").packet();
+    let left = async {
+        while ask_udp(alone.address(), &query).await.windows(4).any(|bytes| bytes == [10, 0, 0, 3])
+        {
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(3), left).await.expect("within three seconds");
     alone.stop().await;
 }
 
