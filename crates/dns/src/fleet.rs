@@ -92,11 +92,18 @@ impl Fleet {
             }
             Site { name: site.name.clone(), lagging }
         });
+        let is_known = |target: &NetworkTarget| match target {
+            NetworkTarget::Location(location) => location.is_valid(),
+            NetworkTarget::Region(region) => edges.iter().any(|edge| edge.region == *region),
+            NetworkTarget::Edge(name) => numbers.contains_key(name),
+        };
         Self {
             sites: sites.collect(),
+            // Tied to an edge that has left, a network is placed as if nothing were said of it.
             networks: state
                 .networks
                 .iter()
+                .filter(|network| is_known(&network.target))
                 .map(|network| (network.network, network.target.clone()))
                 .collect(),
             steered_ttl_s: state.steered_ttl_s,

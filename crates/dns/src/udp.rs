@@ -5,7 +5,11 @@
 //! a task per datagram without a bound, and logs every reply at `info`. Here one task per socket
 //! receives, answers and sends in turn, so nothing queues up but in the kernel's buffer.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use hickory_server::{
@@ -62,7 +66,34 @@ fn respond(responder: &Responder, query: &SerialMessage, replies: &BufDnsStreamH
 }
 
 /// Not the ports of services that answer anything: two of them would never stop (RFC 768, echo and
-/// character generator), and port 0 cannot be answered.
+/// character generator), and not what no single host can have sent: hickory would log a warning for
+/// every reply that the kernel refuses to send.
 fn is_answerable(source: SocketAddr) -> bool {
-    !matches!(source.port(), 0 | 7 | 19) && !source.ip().is_unspecified()
+    let ip = source.ip().to_canonical();
+    let is_one_host =
+        !ip.is_unspecified() && !ip.is_multicast() && ip != IpAddr::V4(Ipv4Addr::BROADCAST);
+    is_one_host && !matches!(source.port(), 0 | 7 | 19)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_that_cannot_be_resolvers_get_no_reply() {
+        for (source, expected) in [
+            ("192.0.2.1:5353", true),
+            ("192.0.2.1:53", true),
+            ("[2001:db8::1]:1024", true),
+            ("192.0.2.1:0", false),
+            ("192.0.2.1:7", false),
+            ("[2001:db8::1]:19", false),
+            ("0.0.0.0:1024", false),
+            ("255.255.255.255:1024", false),
+            ("[::ffff:224.0.0.1]:1024", false),
+            ("[ff02::1]:1024", false),
+        ] {
+            assert_eq!(is_answerable(source.parse().unwrap()), expected, "{source}");
+        }
+    }
 }

@@ -100,7 +100,6 @@ fn networks_tied_to_a_region_or_an_edge_go_there_and_then_to_its_neighbours() {
         (NetworkTarget::Edge("sin".parse().unwrap()), None, "sin"),
         (NetworkTarget::Edge("nyc".parse().unwrap()), Some(1), "fra"),
         (NetworkTarget::Region("us".parse().unwrap()), None, "nyc"),
-        (NetworkTarget::Region("mars".parse().unwrap()), None, "fra"),
     ] {
         let snapshot = compile(&state());
         let fleet = &snapshot.fleet;
@@ -112,6 +111,23 @@ fn networks_tied_to_a_region_or_an_edge_go_there_and_then_to_its_neighbours() {
         assert_eq!(fleet.edges[choice.edges[0]].name.as_str(), expected, "{target:?}");
         assert_eq!(choice.edges.len(), 1);
     }
+}
+
+#[test]
+fn a_network_tied_to_an_edge_that_has_left_is_placed_by_what_else_is_known() {
+    let mut state = state();
+    let network = |network: &str, edge: &str| nigh_proto::state::OperatorNetwork {
+        network: network.parse().unwrap(),
+        target: NetworkTarget::Edge(edge.parse().unwrap()),
+    };
+    state.networks = vec![network("193.0.0.0/8", "sin"), network("193.0.6.0/24", "gone")];
+    let snapshot = compile(&state);
+    let place = snapshot.locate("193.0.6.139".parse().unwrap());
+    assert!(matches!(place.basis, Basis::Operator { network, .. } if network.prefix_len() == 8));
+    state.networks.remove(0);
+    let snapshot = compile(&state);
+    let place = snapshot.locate("193.0.6.139".parse().unwrap());
+    assert!(matches!(place.basis, Basis::Coarse { .. }));
 }
 
 #[test]
