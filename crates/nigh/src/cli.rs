@@ -17,6 +17,7 @@ pub(crate) struct Cli {
 }
 
 /// Understood by every command.
+#[expect(clippy::doc_markdown, reason = "these comments are the help text, shown as they are")]
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Everywhere")]
 pub(crate) struct GlobalArgs {

@@ -87,7 +87,7 @@ impl Environment {
 }
 
 impl Ci {
-    /// GitHub, GitLab, Gitea/Forgejo, Woodpecker, CircleCI, Jenkins and Drone.
+    /// GitHub, GitLab, Gitea and its kin, Woodpecker, `CircleCI`, Jenkins and Drone.
     fn read() -> Self {
         let first = |names: &[&str]| names.iter().find_map(|name| text(name));
         Self {

@@ -13,14 +13,14 @@ pub(crate) struct Failure {
     #[serde(skip)]
     pub(crate) exit: Exit,
     /// What could not be done.
-    pub(crate) what: String,
+    pub(crate) what: Box<str>,
     /// Why: the nearest cause first.
     pub(crate) why: Vec<String>,
     /// What to try next.
     #[serde(rename = "try")]
     pub(crate) hints: Vec<String>,
     /// A stable word for programs, when there is one.
-    pub(crate) code: Option<String>,
+    pub(crate) code: Option<Box<str>>,
     /// Every place that is wrong, when there are several.
     pub(crate) details: Vec<String>,
 }
@@ -32,7 +32,7 @@ impl Failure {
     pub(crate) fn new(exit: Exit, what: impl Into<String>) -> Self {
         Self {
             exit,
-            what: what.into(),
+            what: what.into().into(),
             why: Vec::new(),
             hints: Vec::new(),
             code: None,
@@ -65,7 +65,7 @@ impl Failure {
     }
 
     pub(crate) fn code(mut self, code: impl Into<String>) -> Self {
-        self.code = Some(code.into());
+        self.code = Some(code.into().into());
         self
     }
 

@@ -194,8 +194,8 @@ fn load<C: RoleConfig>(path: &Path) -> Result<C, Failure> {
 }
 
 fn one_line(failure: &Failure) -> String {
-    let parts = std::iter::once(&failure.what).chain(&failure.why).chain(&failure.hints);
-    parts.map(String::as_str).collect::<Vec<_>>().join("; ")
+    let causes = failure.why.iter().chain(&failure.hints).map(String::as_str);
+    std::iter::once(&*failure.what).chain(causes).collect::<Vec<_>>().join("; ")
 }
 
 fn cannot_run<R: Role>(error: &(dyn Error + 'static)) -> Failure {

@@ -68,14 +68,14 @@ mod tests {
     #[test]
     fn an_unknown_key_is_refused_with_its_line_and_a_suggestion() {
         let failure = failure("state_dir = \"/s\"\nlisten_on = \"x\"\n");
-        assert_eq!(failure.what, "edge.toml:2 is not valid");
+        assert_eq!(&*failure.what, "edge.toml:2 is not valid");
         assert_eq!(failure.hints, ["did you mean listen?"]);
         assert_eq!(failure.exit, Exit::Invalid);
     }
 
     #[test]
     fn broken_toml_is_refused_with_its_line() {
-        assert_eq!(failure("state_dir = \"/s\"\n= 3").what, "edge.toml:2 is not valid");
+        assert_eq!(&*failure("state_dir = \"/s\"\n= 3").what, "edge.toml:2 is not valid");
     }
 
     #[test]

@@ -35,6 +35,7 @@ pub(crate) struct Create {
     hosts: Vec<Host>,
 }
 
+#[expect(clippy::doc_markdown, reason = "these comments are the help text, shown as they are")]
 #[derive(Debug, Args)]
 pub(crate) struct Named {
     /// The site; --site, NIGH_SITE or nigh.toml otherwise

@@ -97,10 +97,7 @@ impl Push<'_> {
     /// Finds out whether control is there and knows the site, which is made when that was asked for.
     async fn first_contact(&self, site: &SiteName) -> Result<(), Failure> {
         let client = self.app.client.with_patience(Patience::for_each_call(FIRST_CONTACT));
-        let error = match client.site(site).await {
-            Ok(_) => return Ok(()),
-            Err(error) => error,
-        };
+        let Err(error) = client.site(site).await else { return Ok(()) };
         if error.code() == Some("site_unknown") && self.args.create && !self.args.dry_run {
             let new = NewSite { name: site.clone(), hosts: Vec::new() };
             let made =
@@ -223,8 +220,7 @@ impl Push<'_> {
                 units::duration(started.elapsed()),
             ));
         }
-        let activate = true;
-        let view = client.finalize_release(site, &view.id, activate).await.or_fail(failed)?;
+        let view = client.finalize_release(site, &view.id, true).await.or_fail(failed)?;
         Ok(Attempt::Uploaded(view, files))
     }
 
