@@ -1,9 +1,23 @@
 //! The role that decides what the fleet holds.
 //!
-//! `config` is what operators say, `server` how control lives.
+//! `config` is what operators say, `server` how control lives and `serve` how it speaks to
+//! clients: `api` to people, `machines` to edges and DNS servers. Both ask `app` for everything
+//! that can be done. `store` remembers it, `blobs` keeps the bytes, `ca` vouches for machines and
+//! sites. `fleet` holds the decisions, as pure functions; `reconcile` and `variants` act on them.
 
+mod api;
+mod app;
+mod blobs;
+mod ca;
 pub mod config;
+mod fleet;
+mod machines;
+mod metrics;
+mod reconcile;
+mod serve;
 mod server;
+mod store;
+mod variants;
 
 pub use config::ControlConfig;
-pub use server::{ControlServer, StartError};
+pub use server::{ADMIN_TOKEN_FILE, CA_FILE, ControlServer, StartError};

@@ -1,24 +1,80 @@
 //! How does control start, reload and stop?
 
-use std::net::SocketAddr;
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
+use nigh_core::blob;
 use nigh_daemon::{BindError, Context, Role};
+use nigh_durable::{LockError, StateDir};
+use nigh_proto::{Timestamp, TokenId, api::Scope};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, Semaphore},
+};
+use tokio_rustls::TlsAcceptor;
 
-use crate::config::{ControlConfig, InvalidConfig};
+use crate::{
+    api,
+    app::{App, AppError, Effective, Parts, Secret, random},
+    blobs::{Blobs, blocking},
+    ca::{Authority, CaError, Issued, Keys, TlsError, api_config, machine_config},
+    config::{ControlConfig, InvalidConfig},
+    machines,
+    metrics::ControlMetrics,
+    reconcile::{
+        self, Reconcile, collection::Collection, expiry::Expiry, health::Health,
+        progress::Progress, renewal::Renewal,
+    },
+    serve::{Service, accept},
+    store::{self, Store, StoreError, TokenRow},
+    variants,
+};
+
+/// Where the secret of the first token is written.
+pub const ADMIN_TOKEN_FILE: &str = "admin-token";
+/// Where control's CA is written, for clients and machines to trust.
+pub const CA_FILE: &str = "ca.pem";
 
 /// Why control did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error("the configuration cannot work")]
     Config(#[from] InvalidConfig),
+    #[error("the state directory cannot be used")]
+    State(#[from] LockError),
+    #[error(transparent)]
+    Database(#[from] store::OpenError),
+    #[error("the database cannot be read")]
+    Store(#[from] StoreError),
+    #[error("the blob store cannot be opened")]
+    Blobs(#[from] blob::OpenError),
+    #[error("control's own certificates cannot be made")]
+    Authority(#[from] CaError),
+    #[error("control's listeners have no TLS")]
+    Tls(#[from] TlsError),
+    #[error("{file} cannot be written", file = file.display())]
+    File { file: PathBuf, source: io::Error },
     #[error(transparent)]
     Bind(#[from] BindError),
+    #[error("a listener has no address")]
+    Address(#[source] io::Error),
+    #[error("control could not take up its work")]
+    App(#[from] AppError),
 }
 
-/// A running control.
+/// A running control. Dropping it leaves its tasks to its context; [`stop`](Role::stop) waits for
+/// requests in flight.
 #[derive(Debug)]
 pub struct ControlServer {
+    app: App,
     context: Context,
+    listeners: Vec<(&'static str, SocketAddr)>,
+    /// Held so that two controls never work in one folder.
+    _state: StateDir,
 }
 
 impl Role for ControlServer {
@@ -28,20 +84,162 @@ impl Role for ControlServer {
     type Error = StartError;
 
     async fn start(config: ControlConfig, context: Context) -> Result<Self, StartError> {
-        config.check()?;
-        Ok(Self { context })
+        let effective = Effective::new(config)?;
+        let config = effective.config.clone();
+        let dir = config.state_dir.clone();
+        let state = blocking(move || StateDir::lock(&dir)).await?;
+        // Bound before the slow part, so that clients queue while the blobs are opened.
+        let apis = config.api.listen.iter().map(|listen| context.sockets.tcp("api", listen));
+        let apis = apis.collect::<Result<Vec<_>, _>>()?;
+        let machine_port = context.sockets.tcp("machines", &config.machines.listen)?;
+        let app = open(effective, &context).await?;
+        let own = app.authority().issue(&config.certificate_names(), app.now())?;
+        let keys = Keys::new(&own)?;
+
+        let mut listeners = Vec::new();
+        let api = Service {
+            name: "api",
+            tls: TlsAcceptor::from(Arc::new(api_config(Arc::clone(&keys))?)),
+            router: api::router(app.clone()),
+            places: Arc::new(Semaphore::new(config.api.connections_max)),
+        };
+        for listener in apis {
+            listeners.push(serve(listener, api.clone(), &context)?);
+        }
+        let ca_pem = app.authority().certificate_pem();
+        let machines = Service {
+            name: "machines",
+            tls: TlsAcceptor::from(Arc::new(machine_config(Arc::clone(&keys), ca_pem)?)),
+            router: machines::router(app.clone()),
+            places: Arc::new(Semaphore::new(config.machines.connections_max)),
+        };
+        listeners.push(serve(machine_port, machines, &context)?);
+        reconcile_all(&app, &context, keys, &own);
+        Ok(Self { app, context, listeners, _state: state })
     }
 
     fn listeners(&self) -> Vec<(&'static str, SocketAddr)> {
-        Vec::new()
+        self.listeners.clone()
     }
 
+    /// Takes everything but listeners, the state directory and the number of threads.
     async fn reload(&mut self, config: ControlConfig) -> Result<(), StartError> {
-        config.check()?;
+        self.app.reload(Effective::new(config)?).await?;
         Ok(())
     }
 
     async fn stop(self) {
         self.context.tasks.stop(self.context.grace).await;
+        self.app.store().close().await;
     }
+}
+
+/// Opens everything that control remembers; makes it on the first start.
+async fn open(effective: Effective, context: &Context) -> Result<App, StartError> {
+    let config = &effective.config;
+    let dir = config.state_dir.clone();
+    let database = dir.join("control.db");
+    let store = Store::open(config.database.url.as_deref(), &database).await?;
+    let blobs = Blobs::open(&dir.join("blobs"), config.blobs.reserve_bytes).await?;
+    let now = context.clock.now().into();
+    let row = match store.authority().await? {
+        Some(row) => row,
+        None => {
+            let row = Authority::generate(now)?;
+            store.insert_authority(&row).await?;
+            row
+        }
+    };
+    let authority = Authority::open(&row)?;
+    let ca_pem = row.certificate_pem.clone();
+    write(&dir, CA_FILE, ca_pem, nigh_durable::write).await?;
+    if store.has_no_tokens().await? {
+        create_admin(&store, &dir, now).await?;
+    }
+    let parts = Parts {
+        effective,
+        store,
+        blobs,
+        authority,
+        clock: context.clock.clone(),
+        metrics: ControlMetrics::register(&context.metrics),
+        version: env!("CARGO_PKG_VERSION"),
+        stopping: context.tasks.stopping().clone(),
+    };
+    Ok(App::start(parts).await?)
+}
+
+/// Writes the secret before the token exists: a crash between the two only writes another one.
+async fn create_admin(store: &Store, dir: &Path, now: Timestamp) -> Result<(), StartError> {
+    let secret = Secret::person();
+    write(dir, ADMIN_TOKEN_FILE, format!("{}\n", secret.reveal()), nigh_durable::write_secret)
+        .await?;
+    let row = TokenRow {
+        id: TokenId::new(now.unix_ms().max(0).unsigned_abs(), random()),
+        hash: secret.hash(),
+        name: "admin".to_owned(),
+        scope: Scope::Admin,
+        sites: Vec::new(),
+        created_at: now,
+        expires_at: None,
+        last_used_at: None,
+    };
+    let mut tx = store.begin().await?;
+    tx.insert_token(&row).await?;
+    tx.commit().await?;
+    let file = dir.join(ADMIN_TOKEN_FILE);
+    tracing::info!("the first admin token is in {}", file.display());
+    Ok(())
+}
+
+async fn write(
+    dir: &Path,
+    name: &str,
+    text: String,
+    write: fn(&Path, &[u8]) -> io::Result<()>,
+) -> Result<(), StartError> {
+    let file = dir.join(name);
+    let path = file.clone();
+    blocking(move || write(&path, text.as_bytes()))
+        .await
+        .map_err(|source| StartError::File { file, source })
+}
+
+fn serve(
+    listener: TcpListener,
+    service: Service,
+    context: &Context,
+) -> Result<(&'static str, SocketAddr), StartError> {
+    let address = listener.local_addr().map_err(StartError::Address)?;
+    let name = service.name;
+    let tasks = context.tasks.clone();
+    context.tasks.spawn_vital(name, accept(listener, service, tasks));
+    Ok((name, address))
+}
+
+/// Every pass, each in a task of its own.
+fn reconcile_all(app: &App, context: &Context, keys: Arc<Keys>, own: &Issued) {
+    let database = context.readiness.condition("database", "not written yet");
+    let disk = context.readiness.condition("blobs", "not written yet");
+    let stop = context.tasks.stopping();
+    let progress = app.clone();
+    let stop_progress = stop.clone();
+    context.tasks.spawn_vital("progress", async move {
+        let task = Progress::new(progress.clone());
+        reconcile::run(task, progress.reported(), stop_progress).await;
+    });
+    spawn(context, Health { app: app.clone(), database, disk });
+    spawn(context, Expiry(app.clone()));
+    spawn(context, Renewal::new(app.clone(), keys, own));
+    spawn(context, Collection::new(app.clone()));
+    let config = app.effective().config.variants;
+    if config.enabled {
+        spawn(context, variants::Variants::new(app.clone(), config.threads));
+    }
+}
+
+/// A pass that runs by the clock alone.
+fn spawn<T: Reconcile>(context: &Context, task: T) {
+    let stop = context.tasks.stopping().clone();
+    context.tasks.spawn(T::NAME, async move { reconcile::run(task, &Notify::new(), stop).await });
 }

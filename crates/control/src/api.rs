@@ -1,0 +1,21 @@
+//! How do people and their tools talk to control?
+//!
+//! `router` is the flat list of every route, with its description. A handler is: who, may they, do
+//! it, show it; the verbs are in `app`. `caller` finds out who, `problem` is the one place where
+//! errors become answers, `body` takes bodies in with a bound.
+
+mod blobs;
+mod body;
+mod caller;
+mod machines;
+mod page;
+pub(crate) mod problem;
+mod releases;
+mod router;
+mod sites;
+mod status;
+mod tokens;
+
+pub(crate) use body::{Large, Small};
+pub(crate) use page::Params;
+pub(crate) use router::{Segments, guard, router};

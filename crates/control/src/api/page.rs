@@ -1,0 +1,127 @@
+//! Which part of a list is asked for?
+
+use axum::{
+    extract::{FromRequestParts, Query},
+    http::{StatusCode, request::Parts},
+};
+use nigh_proto::api::Page;
+use serde::{Deserialize, de::DeserializeOwned};
+
+use super::problem::Refusal;
+
+const LIMIT_DEFAULT: u32 = 100;
+const LIMIT_MAX: u32 = 1000;
+/// No key of any list is longer.
+const KEY_MAX_BYTES: usize = 100;
+
+/// Query parameters, refused with a problem that names what is wrong.
+pub(crate) struct Params<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        match Query::<T>::from_request_parts(parts, state).await {
+            Ok(Query(params)) => Ok(Params(params)),
+            Err(error) => {
+                Err(Refusal::new(StatusCode::BAD_REQUEST, "query_invalid", error.body_text()))
+            }
+        }
+    }
+}
+
+/// `?limit=&cursor=`.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct Paging {
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+/// Where a page begins; its text is opaque to clients.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Cursor(String);
+
+impl Paging {
+    pub(crate) fn new(limit: Option<u32>, cursor: Option<String>) -> Self {
+        Self { limit, cursor }
+    }
+
+    /// How many items to show.
+    pub(crate) fn limit(&self) -> u32 {
+        self.limit.unwrap_or(LIMIT_DEFAULT).clamp(1, LIMIT_MAX)
+    }
+
+    /// The key of the last item of the page before.
+    pub(crate) fn after(&self) -> Result<Option<String>, Refusal> {
+        let Some(text) = &self.cursor else { return Ok(None) };
+        match Cursor::parse(text) {
+            Some(Cursor(key)) => Ok(Some(key)),
+            None => Err(Refusal::new(
+                StatusCode::BAD_REQUEST,
+                "cursor_invalid",
+                "cursor is not one that control gave; leave it out to begin again",
+            )),
+        }
+    }
+
+    /// A page of `items`, of which one more than [`limit`](Self::limit) was read to see whether
+    /// there are more.
+    pub(crate) fn page<T>(&self, mut items: Vec<T>, key: impl Fn(&T) -> String) -> Page<T> {
+        let limit = self.limit() as usize;
+        let has_more = items.len() > limit;
+        items.truncate(limit);
+        let last = items.last().filter(|_| has_more);
+        Page { next_cursor: last.map(|item| Cursor(key(item)).encode()), items }
+    }
+}
+
+impl Cursor {
+    fn encode(&self) -> String {
+        self.0.bytes().fold(String::from("c1"), |mut text, byte| {
+            text.push_str(&format!("{byte:02x}"));
+            text
+        })
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let hex = text.strip_prefix("c1").filter(|hex| hex.len() <= 2 * KEY_MAX_BYTES)?;
+        if hex.len() % 2 != 0 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        let byte = |index| u8::from_str_radix(&hex[index..index + 2], 16).ok();
+        let bytes = (0..hex.len()).step_by(2).map(byte).collect::<Option<Vec<u8>>>()?;
+        String::from_utf8(bytes).ok().map(Cursor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_last_page_has_no_cursor() {
+        let paging = Paging { limit: Some(2), cursor: None };
+        let page = paging.page(vec!["a", "b", "c"], |item| (*item).to_owned());
+        assert_eq!(page.items, ["a", "b"]);
+        let next = Paging { limit: Some(2), cursor: page.next_cursor };
+        assert_eq!(next.after().unwrap().as_deref(), Some("b"));
+        assert_eq!(next.page(vec!["c"], |item| (*item).to_owned()).next_cursor, None);
+    }
+
+    proptest! {
+        #[test]
+        fn cursors_round_trip(key in ".{0,25}") {
+            prop_assert_eq!(Cursor::parse(&Cursor(key.clone()).encode()), Some(Cursor(key)));
+        }
+
+        #[test]
+        fn any_text_is_a_cursor_or_refused(text in "(c1)?.{0,60}") {
+            let paging = Paging { limit: None, cursor: Some(text) };
+            if let Ok(key) = paging.after() {
+                prop_assert!(key.is_some_and(|key| key.len() <= KEY_MAX_BYTES));
+            }
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! How does an error leave control?
+//!
+//! As `application/problem+json` (RFC 9457) with a code that programs rely on. Causes that are
+//! control's own stay in the log.
+
+use std::{error::Error, fmt};
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use nigh_core::blob::{FileError, InsertError, ReadError};
+use nigh_proto::api::{FieldProblem, Problem};
+
+use crate::{app::AppError, ca::CaError, store::StoreError};
+
+/// A request that was not carried out.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) status: StatusCode,
+    pub(crate) code: &'static str,
+    detail: String,
+    errors: Vec<FieldProblem>,
+    /// The bytes that control has of an upload.
+    offset: Option<u64>,
+}
+
+impl Refusal {
+    pub(crate) fn new(status: StatusCode, code: &'static str, why: impl fmt::Display) -> Self {
+        Self { status, code, detail: why.to_string(), errors: Vec::new(), offset: None }
+    }
+
+    /// Something that only control's operator can mend; the cause goes to the log.
+    pub(crate) fn internal(error: &(dyn Error + 'static)) -> Self {
+        tracing::error!(error = causes(error), "a request failed: {error}");
+        let why = "control could not do this; its log says why";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", why)
+    }
+
+    pub(crate) fn with_field(mut self, pointer: &str, detail: impl fmt::Display) -> Self {
+        let (pointer, detail) = (pointer.to_owned(), detail.to_string());
+        self.errors.push(FieldProblem { pointer, detail });
+        self
+    }
+
+    pub(crate) fn with_offset(mut self, offset: u64) -> Self {
+        self.offset = Some(offset);
+        self
+    }
+}
+
+/// An error and its causes, on one line.
+pub(crate) fn causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let problem = Problem {
+            kind: format!("/problems/{}", self.code),
+            title: self.status.canonical_reason().unwrap_or("Error").to_owned(),
+            status: self.status.as_u16(),
+            detail: self.detail,
+            code: self.code.to_owned(),
+            errors: self.errors,
+            request_id: super::router::request_id(),
+        };
+        let mut response = (self.status, Json(problem)).into_response();
+        let headers = response.headers_mut();
+        let json = HeaderValue::from_static("application/problem+json");
+        headers.insert(header::CONTENT_TYPE, json);
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(offset) = self.offset {
+            headers.insert(nigh_proto::api::UPLOAD_OFFSET, offset.into());
+        }
+        response
+    }
+}
+
+const NOT_FOUND: StatusCode = StatusCode::NOT_FOUND;
+const CONFLICT: StatusCode = StatusCode::CONFLICT;
+const UNPROCESSABLE: StatusCode = StatusCode::UNPROCESSABLE_ENTITY;
+const FULL: StatusCode = StatusCode::INSUFFICIENT_STORAGE;
+
+impl From<AppError> for Refusal {
+    fn from(error: AppError) -> Self {
+        let (status, code) = match &error {
+            AppError::SiteUnknown(_) => (NOT_FOUND, "site_unknown"),
+            AppError::SiteTaken(_) => (CONFLICT, "site_taken"),
+            AppError::HostTaken(_) => (CONFLICT, "host_taken"),
+            AppError::HostUnknown(_) => (NOT_FOUND, "host_unknown"),
+            AppError::HostDefault(_) => (CONFLICT, "host_default"),
+            AppError::HostReserved(_) => (UNPROCESSABLE, "host_reserved"),
+            AppError::HostsFull { .. } => (CONFLICT, "hosts_full"),
+            AppError::ReleaseUnknown { .. } => (NOT_FOUND, "release_unknown"),
+            AppError::ReleaseAmbiguous(_) => (CONFLICT, "release_ambiguous"),
+            AppError::ReleaseIncomplete { .. } => (CONFLICT, "release_incomplete"),
+            AppError::ReleaseActive(_) => (CONFLICT, "release_active"),
+            AppError::ReleaseState { .. } => (CONFLICT, "release_state"),
+            AppError::NothingToRollBack(_) => (CONFLICT, "nothing_to_roll_back"),
+            AppError::Manifest(source) => return invalid("manifest_invalid", "/manifest", source),
+            AppError::Rules(source) => return invalid("rules_invalid", "/rules", source),
+            AppError::ManifestEmpty => (UNPROCESSABLE, "manifest_empty"),
+            AppError::SizeMismatch { files } => {
+                let refusal = Self::new(UNPROCESSABLE, "size_mismatch", &error);
+                return files.iter().fold(refusal, |refusal, file| {
+                    let (claimed, actual) = (file.claimed_bytes, file.actual_bytes);
+                    let detail = format!("{}: {claimed} bytes claimed, {actual} stored", file.path);
+                    refusal.with_field("/manifest", detail)
+                });
+            }
+            AppError::PreviewTooLong(_) => (UNPROCESSABLE, "preview_too_long"),
+            AppError::Duration { .. } => (UNPROCESSABLE, "duration_invalid"),
+            AppError::MachineUnknown(_) => (NOT_FOUND, "machine_unknown"),
+            AppError::TokenUnknown => (NOT_FOUND, "token_unknown"),
+            AppError::LastAdmin => (CONFLICT, "last_admin"),
+            AppError::Text { .. } => (UNPROCESSABLE, "text_invalid"),
+            AppError::TooMany { .. } => (UNPROCESSABLE, "too_many"),
+            AppError::JoinRefused => (StatusCode::UNAUTHORIZED, "join_refused"),
+            AppError::JoinName { .. } => (StatusCode::UNAUTHORIZED, "join_name"),
+            AppError::Ca(CaError::Request(_)) => (UNPROCESSABLE, "csr_invalid"),
+            AppError::Ca(source) => return Self::internal(source),
+            AppError::Store(StoreError::Full(_)) => (FULL, "store_full"),
+            AppError::Store(source) => return Self::internal(source),
+            AppError::File(source) => return Self::internal(source),
+            AppError::Insert(_) | AppError::Read(_) => return Self::of_blobs(error),
+        };
+        Self::new(status, code, error)
+    }
+}
+
+/// A document that was refused; the cause is what the sender must know.
+fn invalid(code: &'static str, pointer: &str, source: &(dyn Error + 'static)) -> Refusal {
+    let why = causes(source);
+    Refusal::new(UNPROCESSABLE, code, &why).with_field(pointer, why)
+}
+
+impl Refusal {
+    fn of_blobs(error: AppError) -> Self {
+        match error {
+            AppError::Insert(error) => error.into(),
+            AppError::Read(error) => error.into(),
+            error => Self::internal(&error),
+        }
+    }
+}
+
+impl From<InsertError> for Refusal {
+    fn from(error: InsertError) -> Self {
+        let (status, code) = match &error {
+            InsertError::Mismatch { .. } => (UNPROCESSABLE, "digest_mismatch"),
+            InsertError::Full { .. } => (FULL, "store_full"),
+            InsertError::Busy { .. } => (CONFLICT, "upload_busy"),
+            InsertError::Receive { .. } => (StatusCode::BAD_REQUEST, "body_broken"),
+            InsertError::Write { source } => return source.into(),
+            // Everything else is about what was sent.
+            _ => {
+                return Self::new(UNPROCESSABLE, "pack_invalid", causes(&error));
+            }
+        };
+        Self::new(status, code, causes(&error))
+    }
+}
+
+impl From<&FileError> for Refusal {
+    fn from(error: &FileError) -> Self {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        if matches!(error.source.kind(), StorageFull | QuotaExceeded) {
+            return Self::new(FULL, "store_full", "control's disk is full; make room on it");
+        }
+        Self::internal(error)
+    }
+}
+
+impl From<ReadError> for Refusal {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Missing { .. } => Self::new(NOT_FOUND, "blob_unknown", error),
+            error => Self::internal(&error),
+        }
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        AppError::from(error).into()
+    }
+}

@@ -1,0 +1,163 @@
+//! Which routes are there?
+//!
+//! One flat list, which is also where the OpenAPI document comes from. Around it: a request id,
+//! a count, and an answer even when a handler panics.
+
+use std::{any::Any, str::FromStr, sync::Arc};
+
+use axum::{
+    Json, Router,
+    extract::{FromRequestParts, RawPathParams, Request, State},
+    http::{HeaderValue, StatusCode, request::Parts},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use nigh_proto::{Digest, MachineName, SiteName, TokenId};
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{blobs, machines, problem::Refusal, releases, sites, status, tokens};
+use crate::app::{App, random};
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "nigh control",
+    description = "Push sites to a fleet of edges, and run the fleet. Every route takes `Authorization: Bearer`; errors are RFC 9457 problems."
+))]
+struct Document;
+
+/// Every route of `/v1`.
+pub(crate) fn router(app: App) -> Router {
+    let (routes, mut document) = OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(status::status))
+        .routes(routes!(tokens::who_am_i))
+        .routes(routes!(sites::create, sites::list))
+        .routes(routes!(sites::show, sites::delete))
+        .routes(routes!(sites::create_host, sites::list_hosts))
+        .routes(routes!(sites::delete_host))
+        .routes(routes!(releases::begin, releases::list))
+        .routes(routes!(releases::prune))
+        .routes(routes!(releases::show, releases::delete))
+        .routes(routes!(releases::finalize))
+        .routes(routes!(releases::activate))
+        .routes(routes!(releases::manifest))
+        .routes(routes!(releases::roll_back))
+        .routes(routes!(blobs::head, blobs::put))
+        .routes(routes!(blobs::post_pack))
+        .routes(routes!(machines::list))
+        .routes(routes!(machines::drain))
+        .routes(routes!(machines::undrain))
+        .routes(routes!(machines::delete))
+        .routes(routes!(machines::create_join_token))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::delete))
+        .split_for_parts();
+    document.info.version = app.version().to_owned();
+    let document = Arc::new(document);
+    let routes = routes
+        .route("/v1/openapi.json", get(move || async move { Json((*document).clone()) }))
+        .with_state(app.clone());
+    guard(routes, app)
+}
+
+/// What every router of control has around it.
+pub(crate) fn guard(routes: Router, app: App) -> Router {
+    routes
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(app, around))
+}
+
+async fn unknown(request: Request) -> Refusal {
+    let why =
+        format!("there is nothing at {}; /v1/openapi.json lists every route", shown(&request));
+    Refusal::new(StatusCode::NOT_FOUND, "route_unknown", why)
+}
+
+async fn wrong_method(request: Request) -> Refusal {
+    let why = format!("{} does not take {}", shown(&request), request.method());
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", why)
+}
+
+fn shown(request: &Request) -> String {
+    request.uri().path().chars().take(200).collect()
+}
+
+/// The panic itself is in the log, by the process's panic hook.
+fn panicked(_: Box<dyn Any + Send>) -> Response {
+    let why = "control made a mistake here; its log says more";
+    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", why).into_response()
+}
+
+tokio::task_local! {
+    static REQUEST_ID: String;
+}
+
+/// The id of the request that this task answers.
+pub(crate) fn request_id() -> Option<String> {
+    REQUEST_ID.try_with(Clone::clone).ok()
+}
+
+async fn around(State(app): State<App>, request: Request, next: Next) -> Response {
+    let id = random::<8>().iter().fold(String::from("req_"), |mut id, byte| {
+        id.push_str(&format!("{byte:02x}"));
+        id
+    });
+    let (method, path) = (request.method().clone(), shown(&request));
+    let mut response = REQUEST_ID.scope(id.clone(), next.run(request)).await;
+    let status = response.status().as_u16();
+    app.metrics().request(method.as_str(), status);
+    tracing::debug!(%method, path, status, request_id = id, "{method} {path} {status}");
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert("x-request-id", value);
+    }
+    response
+}
+
+/// The variable segments of a path, each parsed; one that is not what it should be is a 404, since
+/// nothing can be there.
+pub(crate) struct Segments<T>(pub(crate) T);
+
+/// What [`Segments`] can hold.
+pub(crate) trait FromSegments: Sized {
+    fn from_segments(segments: &[&str]) -> Result<Self, String>;
+}
+
+impl<T: FromSegments, S: Send + Sync> FromRequestParts<S> for Segments<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let params = RawPathParams::from_request_parts(parts, state).await.map_err(|error| {
+            Refusal::new(StatusCode::BAD_REQUEST, "path_invalid", error.body_text())
+        })?;
+        let segments: Vec<&str> = params.iter().map(|(_, segment)| segment).collect();
+        T::from_segments(&segments)
+            .map(Segments)
+            .map_err(|why| Refusal::new(StatusCode::NOT_FOUND, "name_invalid", why))
+    }
+}
+
+fn parse<T: FromStr<Err: ToString>>(segment: Option<&&str>) -> Result<T, String> {
+    segment.copied().unwrap_or_default().parse().map_err(|error: T::Err| error.to_string())
+}
+
+macro_rules! single_segment {
+    ($($name:ty),*) => {$(
+        impl FromSegments for $name {
+            fn from_segments(segments: &[&str]) -> Result<Self, String> {
+                parse(segments.first())
+            }
+        }
+    )*};
+}
+
+single_segment!(SiteName, MachineName, TokenId, Digest);
+
+impl<A: FromStr<Err: ToString>, B: FromStr<Err: ToString>> FromSegments for (A, B) {
+    fn from_segments(segments: &[&str]) -> Result<Self, String> {
+        Ok((parse(segments.first())?, parse(segments.get(1))?))
+    }
+}

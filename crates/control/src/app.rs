@@ -1,0 +1,298 @@
+//! What can be done with the fleet, by whom it may be asked for aside?
+//!
+//! [`App`] is control without its listeners: the database, the blobs, the CA and what machines
+//! last said. Each verb of the API is a method in a module of this folder, where its transaction
+//! begins and ends. A verb that changes what machines are told raises the revision in that
+//! transaction and [`publish`](App::publish)es afterwards.
+
+mod activation;
+mod begin;
+mod error;
+mod finalize;
+mod hosts;
+mod machines;
+mod prune;
+mod releases;
+mod sites;
+mod tokens;
+mod views;
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Instant,
+};
+
+use nigh_daemon::Clock;
+use nigh_proto::Timestamp;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    blobs::Blobs,
+    ca::Authority,
+    config::{CertificateMode, ControlConfig, InvalidConfig},
+    fleet::{World, presence::Statuses, progress::Board, state::Settings},
+    metrics::ControlMetrics,
+    store::{CertificateRow, Store, StoreError},
+};
+
+pub(crate) use begin::Begun;
+pub(crate) use error::AppError;
+pub(crate) use prune::surplus;
+pub(crate) use tokens::{Secret, token_view};
+
+/// The certificate for hosts of previews.
+const PREVIEWS_CERTIFICATE: &str = "previews";
+/// Encoding waits this long after the last sign of a push.
+const PUSH_QUIET_MS: i64 = 5_000;
+
+/// Control without its listeners; cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct App(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    config: RwLock<Arc<Effective>>,
+    store: Store,
+    blobs: Blobs,
+    authority: Authority,
+    clock: Clock,
+    metrics: ControlMetrics,
+    version: &'static str,
+    world: watch::Sender<Arc<World>>,
+    /// Held while the world is read and published, so that an older one never replaces a newer.
+    publishing: tokio::sync::Mutex<()>,
+    statuses: Mutex<Statuses>,
+    board: Mutex<Board>,
+    /// Rings when a release has come further.
+    progress: watch::Sender<()>,
+    /// Wakes `reconcile::progress`.
+    reported: Notify,
+    pushed_at: AtomicI64,
+    stopping: CancellationToken,
+}
+
+/// The configuration with everything that follows from it.
+#[derive(Debug)]
+pub(crate) struct Effective {
+    pub(crate) config: ControlConfig,
+    pub(crate) settings: Settings,
+}
+
+impl Effective {
+    pub(crate) fn new(config: ControlConfig) -> Result<Self, InvalidConfig> {
+        config.check()?;
+        let zones = config.zones.iter().map(|zone| zone.resolve(0)).collect::<Result<_, _>>()?;
+        let networks =
+            config.networks.iter().map(|network| network.resolve()).collect::<Result<_, _>>()?;
+        let settings = Settings {
+            https_redirect: config.sites.https_redirect
+                && config.certificates.mode != CertificateMode::None,
+            grace_releases_max: config.sites.grace_releases_max as usize,
+            zones,
+            networks,
+            steered_ttl_s: config.dns.ttl_s,
+            answer_addresses_max: config.dns.answer_addresses_max,
+        };
+        Ok(Self { config, settings })
+    }
+}
+
+/// What an [`App`] is made of.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) effective: Effective,
+    pub(crate) store: Store,
+    pub(crate) blobs: Blobs,
+    pub(crate) authority: Authority,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: ControlMetrics,
+    pub(crate) version: &'static str,
+    /// Cancelled when control is told to stop: open streams end.
+    pub(crate) stopping: CancellationToken,
+}
+
+impl App {
+    /// Control as the database and the configuration describe it, with nobody heard of yet.
+    pub(crate) async fn start(parts: Parts) -> Result<Self, AppError> {
+        let Parts { effective, store, blobs, authority, clock, metrics, version, stopping } = parts;
+        let app = App(Arc::new(Inner {
+            config: RwLock::new(Arc::new(effective)),
+            store,
+            blobs,
+            authority,
+            metrics,
+            version,
+            world: watch::Sender::new(Arc::default()),
+            publishing: tokio::sync::Mutex::default(),
+            statuses: Mutex::new(Statuses::new(clock.instant())),
+            board: Mutex::default(),
+            progress: watch::Sender::new(()),
+            reported: Notify::new(),
+            pushed_at: AtomicI64::new(i64::MIN),
+            stopping,
+            clock,
+        }));
+        app.apply_config().await?;
+        Ok(app)
+    }
+
+    /// Takes a new configuration; machines hear of what it changes.
+    pub(crate) async fn reload(&self, effective: Effective) -> Result<(), AppError> {
+        *self.0.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(effective);
+        self.apply_config().await
+    }
+
+    /// Raises the revision once: the settings may say something else than those that the last
+    /// revision was made with.
+    async fn apply_config(&self) -> Result<(), AppError> {
+        let mut tx = self.store().begin().await?;
+        if let Some(certificate) = self.previews_certificate()? {
+            let is_there = self
+                .store()
+                .certificates()
+                .await?
+                .iter()
+                .any(|row| row.id == certificate.id && row.names == certificate.names);
+            if !is_there {
+                tx.put_certificate(&certificate).await?;
+            }
+        } else {
+            tx.delete_certificate(PREVIEWS_CERTIFICATE).await?;
+        }
+        tx.raise_revision().await?;
+        tx.commit().await?;
+        self.publish().await?;
+        Ok(())
+    }
+
+    fn previews_certificate(&self) -> Result<Option<CertificateRow>, AppError> {
+        let wildcard = format!("*.{}", self.effective().config.sites.preview_domain());
+        self.issue(PREVIEWS_CERTIFICATE, &[wildcard])
+    }
+
+    /// A new certificate for `names`, unless sites are to have none.
+    pub(crate) fn issue(
+        &self,
+        id: &str,
+        names: &[String],
+    ) -> Result<Option<CertificateRow>, AppError> {
+        if self.effective().config.certificates.mode == CertificateMode::None {
+            return Ok(None);
+        }
+        let issued = self.authority().issue(names, self.now())?;
+        let names = names.iter().filter_map(|name| name.parse().ok()).collect();
+        Ok(Some(CertificateRow {
+            id: id.to_owned(),
+            names,
+            chain_pem: issued.chain_pem,
+            key_pem: issued.key_pem,
+            not_before: issued.not_before,
+            not_after: issued.not_after,
+        }))
+    }
+
+    /// Shows what was committed to every machine's stream and everyone who waits.
+    pub(crate) async fn publish(&self) -> Result<(), StoreError> {
+        let _alone = self.0.publishing.lock().await;
+        let world = Arc::new(self.0.store.world().await?);
+        self.0.metrics.revision.set(i64::try_from(world.revision).unwrap_or(i64::MAX));
+        self.0.world.send_replace(world);
+        self.0.reported.notify_one();
+        self.0.progress.send_replace(());
+        Ok(())
+    }
+
+    pub(crate) fn effective(&self) -> Arc<Effective> {
+        Arc::clone(&self.0.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    pub(crate) fn blobs(&self) -> &Blobs {
+        &self.0.blobs
+    }
+
+    pub(crate) fn authority(&self) -> &Authority {
+        &self.0.authority
+    }
+
+    pub(crate) fn metrics(&self) -> &ControlMetrics {
+        &self.0.metrics
+    }
+
+    pub(crate) fn world(&self) -> Arc<World> {
+        Arc::clone(&self.0.world.borrow())
+    }
+
+    /// Follows every newer world; a slow follower sees only the newest.
+    pub(crate) fn follow(&self) -> watch::Receiver<Arc<World>> {
+        self.0.world.subscribe()
+    }
+
+    pub(crate) fn statuses(&self) -> MutexGuard<'_, Statuses> {
+        self.0.statuses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn board(&self) -> MutexGuard<'_, Board> {
+        self.0.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Rings whenever some release may have come further.
+    pub(crate) fn progress(&self) -> watch::Receiver<()> {
+        self.0.progress.subscribe()
+    }
+
+    pub(crate) fn ring_progress(&self) {
+        self.0.progress.send_replace(());
+    }
+
+    /// Wakes the pass that decides about staging releases and lagging edges.
+    pub(crate) fn reported(&self) -> &Notify {
+        &self.0.reported
+    }
+
+    pub(crate) fn stopping(&self) -> &CancellationToken {
+        &self.0.stopping
+    }
+
+    pub(crate) fn version(&self) -> &'static str {
+        self.0.version
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.0.clock.now().into()
+    }
+
+    pub(crate) fn instant(&self) -> Instant {
+        self.0.clock.instant()
+    }
+
+    pub(crate) fn unix_ms(&self) -> u64 {
+        self.now().unix_ms().max(0).unsigned_abs()
+    }
+
+    /// Notes that someone is pushing: background work makes room.
+    pub(crate) fn push_goes_on(&self) {
+        self.0.pushed_at.store(self.now().unix_ms(), Ordering::Relaxed);
+    }
+
+    /// Whether a push was heard of lately, or edges are fetching.
+    pub(crate) fn is_pushing(&self) -> bool {
+        let quiet_ms =
+            self.now().unix_ms().saturating_sub(self.0.pushed_at.load(Ordering::Relaxed));
+        quiet_ms < PUSH_QUIET_MS || self.world().staging().next().is_some()
+    }
+}
+
+/// Random bytes from the operating system.
+pub(crate) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the operating system always has random bytes");
+    bytes
+}

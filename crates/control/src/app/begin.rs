@@ -1,0 +1,191 @@
+//! How does a release begin?
+//!
+//! Its manifest and rules are checked and kept as blobs, and whoever pushes is told which blobs
+//! are missing. From then on a collection leaves every blob of the manifest alone.
+
+use nigh_core::rules::lint;
+use nigh_proto::{
+    Digest, Host, Manifest, ReleaseId, SiteName, Timestamp,
+    api::{NewPreview, NewRelease, ReleaseBegun, ReleaseState},
+    rules::{Notice, RuleSet},
+};
+
+use super::{App, AppError, random};
+use crate::{blobs::blocking, store::ReleaseRow};
+
+/// The longest message of a release, in bytes.
+const MESSAGE_MAX_BYTES: usize = 4096;
+/// Ten years: longer is a mistake.
+const EXPIRES_MAX_MS: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
+
+/// Whether a new release was begun.
+#[derive(Debug)]
+pub(crate) enum Begun {
+    New(ReleaseBegun),
+    /// The very same files and rules are active now.
+    Unchanged(ReleaseBegun),
+}
+
+/// A manifest and rules that were checked, as the blobs that they become.
+struct Checked {
+    manifest: Manifest,
+    manifest_text: Vec<u8>,
+    rules_text: Vec<u8>,
+    manifest_digest: Digest,
+    rules_digest: Digest,
+    warnings: Vec<Notice>,
+}
+
+impl App {
+    pub(crate) async fn begin_release(
+        &self,
+        site: &SiteName,
+        new: NewRelease,
+        pushed_by: &str,
+    ) -> Result<Begun, AppError> {
+        self.require_site(site).await?;
+        self.push_goes_on();
+        let NewRelease { manifest, rules, message, source, preview } = new;
+        let message = message.map(|text| checked_text("message", text)).transpose()?;
+        let now = self.now();
+        let id = ReleaseId::new(self.unix_ms(), random());
+        let preview = preview.map(|preview| self.preview(site, &id, preview, now)).transpose()?;
+        let checked = blocking(move || check(manifest, &rules)).await?;
+        if preview.is_none()
+            && let Some(begun) = self.unchanged(site, &checked).await?
+        {
+            return Ok(Begun::Unchanged(begun));
+        }
+        let Checked { manifest, manifest_text, rules_text, warnings, .. } = checked;
+        let row = ReleaseRow {
+            id,
+            site: site.clone(),
+            state: ReleaseState::Uploading,
+            manifest: checked.manifest_digest,
+            rules: checked.rules_digest,
+            variants: None,
+            files_total: manifest.entries().len() as u64,
+            bytes_total: manifest.total_bytes(),
+            message,
+            source,
+            pushed_by: Some(pushed_by.to_owned()),
+            created_at: now,
+            finalized_at: None,
+            staging_at: None,
+            goes_live: false,
+            activated_at: None,
+            live_revision: None,
+            grace_until: None,
+            preview_host: preview.as_ref().map(|(host, _)| host.clone()),
+            preview_expires_at: preview.map(|(_, expires)| expires),
+            failure: None,
+        };
+        let missing = self.promise(&row, manifest, vec![manifest_text, rules_text]).await?;
+        tracing::info!(
+            site.name = %site,
+            release.id = %row.id,
+            files_total = row.files_total,
+            blobs_missing = missing.len(),
+            "release {} of {site} begins with {} blobs missing", row.id, missing.len(),
+        );
+        let release = self.release_view(&row).await?;
+        Ok(Begun::New(ReleaseBegun { release, missing, warnings }))
+    }
+
+    /// Makes the release known, then says what it misses: a collection that settles what is live
+    /// comes before both or after both.
+    async fn promise(
+        &self,
+        row: &ReleaseRow,
+        manifest: Manifest,
+        documents: Vec<Vec<u8>>,
+    ) -> Result<Vec<Digest>, AppError> {
+        let _promise = self.blobs().promise().await;
+        self.blobs().insert_documents(documents).await?;
+        let mut tx = self.store().begin().await?;
+        if tx.site(&row.site).await?.is_none() {
+            return Err(AppError::SiteUnknown(row.site.clone()));
+        }
+        tx.insert_release(row).await?;
+        tx.commit().await?;
+        let store = self.blobs().store().clone();
+        let missing = move || store.missing(manifest.entries().iter().map(|entry| &entry.digest));
+        Ok(blocking(missing).await)
+    }
+
+    /// The active release, when it has the same manifest and rules.
+    async fn unchanged(
+        &self,
+        site: &SiteName,
+        checked: &Checked,
+    ) -> Result<Option<ReleaseBegun>, AppError> {
+        let world = self.world();
+        let Some(site) = world.site(site) else { return Ok(None) };
+        let is_same = |row: &&ReleaseRow| {
+            row.manifest == checked.manifest_digest && row.rules == checked.rules_digest
+        };
+        let Some(active) = site.active_release().filter(is_same) else { return Ok(None) };
+        // A later release that is on its way would replace it: then this push must count.
+        if site.releases.iter().any(|row| row.state == ReleaseState::Staging && row.goes_live) {
+            return Ok(None);
+        }
+        let release = self.release_view(active).await?;
+        let warnings = checked.warnings.clone();
+        Ok(Some(ReleaseBegun { release, missing: Vec::new(), warnings }))
+    }
+
+    /// The host of a preview, and when it expires.
+    fn preview(
+        &self,
+        site: &SiteName,
+        id: &ReleaseId,
+        preview: NewPreview,
+        now: Timestamp,
+    ) -> Result<(Host, Timestamp), AppError> {
+        let sites = &self.effective().config.sites;
+        let expires_ms = preview.expires_ms.unwrap_or(sites.preview_expires_ms);
+        let expires_at = now.plus_ms(checked_duration("expires_ms", expires_ms)?);
+        let name = preview.name.as_ref().map_or(id.short(), |name| name.as_str());
+        let host = format!("{name}--{site}.{}", sites.preview_domain());
+        match (host.parse(), preview.name) {
+            (Ok(host), _) => Ok((host, expires_at)),
+            (Err(_), Some(name)) => Err(AppError::PreviewTooLong(name)),
+            (Err(_), None) => {
+                Err(AppError::Text { what: "the preview's host", length: host.len(), max: 253 })
+            }
+        }
+    }
+}
+
+fn check(manifest_text: String, rules: &RuleSet) -> Result<Checked, AppError> {
+    let manifest = Manifest::parse(manifest_text.as_bytes()).map_err(AppError::Manifest)?;
+    if manifest.entries().is_empty() {
+        return Err(AppError::ManifestEmpty);
+    }
+    rules.check().map_err(AppError::Rules)?;
+    let warnings = lint(rules, Some(&manifest));
+    let (manifest_text, rules_text) = (manifest_text.into_bytes(), rules.encode());
+    Ok(Checked {
+        manifest_digest: Digest::of(&manifest_text),
+        rules_digest: Digest::of(&rules_text),
+        manifest,
+        manifest_text,
+        rules_text,
+        warnings,
+    })
+}
+
+fn checked_text(what: &'static str, text: String) -> Result<String, AppError> {
+    match text.len() {
+        1..=MESSAGE_MAX_BYTES => Ok(text),
+        length => Err(AppError::Text { what, length, max: MESSAGE_MAX_BYTES }),
+    }
+}
+
+/// A duration that somebody asked for, when it is one that could be meant.
+pub(super) fn checked_duration(what: &'static str, ms: u64) -> Result<i64, AppError> {
+    match i64::try_from(ms) {
+        Ok(duration) if (1..=EXPIRES_MAX_MS).contains(&ms) => Ok(duration),
+        _ => Err(AppError::Duration { what, ms }),
+    }
+}

@@ -1,0 +1,86 @@
+//! Why was something not done?
+
+use nigh_core::blob::{FileError, InsertError, ReadError};
+use nigh_proto::{
+    Host, MachineName, PreviewName, ReleaseId, SiteName, api::ReleaseState,
+    manifest::InvalidManifest, rules::InvalidRules,
+};
+
+use crate::{ca::CaError, store::StoreError};
+
+/// What a caller can act on; the API turns each into a problem with a code of its own.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    #[error("there is no site {0}; `nigh site list` shows those there are")]
+    SiteUnknown(SiteName),
+    #[error("the site {0} is there already; choose another name")]
+    SiteTaken(SiteName),
+    #[error("the host {0} belongs to a site already; remove it there first")]
+    HostTaken(Host),
+    #[error("the site does not answer to {0}")]
+    HostUnknown(Host),
+    #[error("{0} is the default host of the site and stays as long as the site")]
+    HostDefault(Host),
+    #[error("{0} is the name of a preview's host; hosts with `--` in a label are kept for those")]
+    HostReserved(Host),
+    #[error("{site} has {max} hosts, which is as many as a site may have")]
+    HostsFull { site: SiteName, max: usize },
+    #[error("{site} has no release {release}; `nigh release list` shows those there are")]
+    ReleaseUnknown { site: SiteName, release: String },
+    #[error("several releases end in {0}; give more of the id")]
+    ReleaseAmbiguous(String),
+    #[error("{missing} blobs of the release are missing; upload them and finalize again")]
+    ReleaseIncomplete { missing: usize },
+    #[error("{0} is active; activate another release first")]
+    ReleaseActive(ReleaseId),
+    #[error("{release} is {state}; {advice}", state = state.label())]
+    ReleaseState { release: ReleaseId, state: ReleaseState, advice: &'static str },
+    #[error("{0} has no earlier release to go back to")]
+    NothingToRollBack(SiteName),
+    #[error("an edge cannot be given this manifest")]
+    Manifest(#[source] InvalidManifest),
+    #[error("an edge cannot apply these rules")]
+    Rules(#[source] InvalidRules),
+    #[error("the manifest has no file; push a folder that holds at least one")]
+    ManifestEmpty,
+    #[error("the manifest gives sizes that its blobs do not have; push the folder again")]
+    SizeMismatch { files: Vec<WrongSize> },
+    #[error("the preview {0} would need a host label of more than 63 bytes")]
+    PreviewTooLong(PreviewName),
+    #[error("{what} is {ms} ms; give 1 ms to ten years")]
+    Duration { what: &'static str, ms: u64 },
+    #[error("there is no machine {0}; `nigh edge list` and `nigh dns list` show those there are")]
+    MachineUnknown(MachineName),
+    #[error("there is no such token")]
+    TokenUnknown,
+    #[error("this is the last token that may administer everything; create another one first")]
+    LastAdmin,
+    #[error("{what} has {length} bytes; give 1 to {max}")]
+    Text { what: &'static str, length: usize, max: usize },
+    #[error("{total} {what} are more than the {max} there may be")]
+    TooMany { what: &'static str, total: u64, max: u64 },
+    #[error(
+        "the join token is unknown, used, expired or for another machine; make a new one with `nigh edge token`"
+    )]
+    JoinRefused,
+    #[error("the machine calls itself {name} and the token is for {expected}")]
+    JoinName { name: MachineName, expected: MachineName },
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Insert(#[from] InsertError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// A file whose blob has another size than the manifest says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrongSize {
+    pub path: String,
+    pub claimed_bytes: u64,
+    pub actual_bytes: u64,
+}

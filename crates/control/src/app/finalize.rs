@@ -1,0 +1,134 @@
+//! Is everything of a release there, so that edges may fetch it?
+
+use nigh_core::blob::Store as BlobStore;
+use nigh_proto::{
+    Digest, Manifest, ReleaseId, SiteName,
+    api::{ReleaseState, ReleaseView},
+};
+
+use super::{App, AppError, error::WrongSize};
+use crate::{
+    blobs::blocking,
+    store::{ReleaseRow, Tx},
+};
+
+/// How many wrong sizes are named.
+const WRONG_SIZES_MAX: usize = 20;
+/// The longest manifest, in bytes: a million files with long names.
+const MANIFEST_MAX_BYTES: u64 = 1 << 30;
+
+impl App {
+    /// Checks the release and tells edges to stage it. Finalizing twice is a success.
+    pub(crate) async fn finalize(
+        &self,
+        site: &SiteName,
+        release: &ReleaseRow,
+        activate: bool,
+    ) -> Result<ReleaseView, AppError> {
+        self.push_goes_on();
+        match release.state {
+            ReleaseState::Uploading => {}
+            ReleaseState::Expired | ReleaseState::Failed => {
+                return Err(AppError::ReleaseState {
+                    release: release.id.clone(),
+                    state: release.state,
+                    advice: "push the folder again",
+                });
+            }
+            ReleaseState::Staging
+            | ReleaseState::Staged
+            | ReleaseState::Active
+            | ReleaseState::Preview
+            | ReleaseState::Superseded => return self.release_view(release).await,
+        }
+        let manifest = self.manifest(release.manifest).await?;
+        let store = self.blobs().store().clone();
+        blocking(move || check_blobs(&manifest, &store)).await?;
+        self.stage(site, &release.id, activate).await?;
+        self.show_release(site, &release.id).await
+    }
+
+    /// The manifest that is kept as the blob `digest`.
+    pub(crate) async fn manifest(&self, digest: Digest) -> Result<Manifest, AppError> {
+        let store = self.blobs().store().clone();
+        blocking(move || {
+            let text = store.read_up_to(&digest, MANIFEST_MAX_BYTES)?;
+            Manifest::parse(&text).map_err(AppError::Manifest)
+        })
+        .await
+    }
+
+    /// One transaction: the release is staging, whatever it replaces is given up, the revision.
+    async fn stage(&self, site: &SiteName, id: &ReleaseId, activate: bool) -> Result<(), AppError> {
+        let mut tx = self.store().begin().await?;
+        let Some(mut row) = tx.release(id).await? else {
+            let (site, release) = (site.clone(), id.to_string());
+            return Err(AppError::ReleaseUnknown { site, release });
+        };
+        if row.state != ReleaseState::Uploading {
+            return Ok(());
+        }
+        let now = self.now();
+        row.state = ReleaseState::Staging;
+        row.finalized_at = Some(now);
+        row.staging_at = Some(now);
+        row.goes_live = activate && row.preview_host.is_none();
+        let replaced = self.give_up_replaced(&mut tx, &row).await?;
+        tx.update_release(&row).await?;
+        tx.raise_revision().await?;
+        tx.commit().await?;
+        self.note(&replaced);
+        self.publish().await?;
+        Ok(())
+    }
+
+    /// Gives up releases on their way to where `row` is going: the later one wins. Returns them.
+    pub(super) async fn give_up_replaced(
+        &self,
+        tx: &mut Tx,
+        row: &ReleaseRow,
+    ) -> Result<Vec<ReleaseRow>, AppError> {
+        let mut replaced = tx.releases_in(&row.site, ReleaseState::Staging).await?;
+        replaced.retain(|other| {
+            let same_place = if row.goes_live {
+                other.goes_live
+            } else {
+                !other.goes_live
+                    && row.preview_host.is_some()
+                    && other.preview_host == row.preview_host
+            };
+            other.id != row.id && same_place
+        });
+        for other in &mut replaced {
+            other.failure = Some(format!("replaced by {} before it was live", row.id));
+            // One that was live before can be rolled back to, another one is over.
+            other.state = match other.activated_at {
+                Some(_) if other.goes_live && other.preview_host.is_none() => {
+                    ReleaseState::Superseded
+                }
+                _ => ReleaseState::Expired,
+            };
+            other.goes_live = false;
+            tx.update_release(other).await?;
+        }
+        Ok(replaced)
+    }
+}
+
+/// Every blob of the manifest is there and has the size that the manifest says.
+fn check_blobs(manifest: &Manifest, store: &BlobStore) -> Result<(), AppError> {
+    let missing = store.missing(manifest.entries().iter().map(|entry| &entry.digest)).len();
+    if missing > 0 {
+        return Err(AppError::ReleaseIncomplete { missing });
+    }
+    let wrong = manifest.entries().iter().filter_map(|entry| {
+        let actual_bytes = store.stat(&entry.digest)?.raw_len;
+        (actual_bytes != entry.size_bytes).then(|| WrongSize {
+            path: entry.path.to_string(),
+            claimed_bytes: entry.size_bytes,
+            actual_bytes,
+        })
+    });
+    let files: Vec<_> = wrong.take(WRONG_SIZES_MAX).collect();
+    if files.is_empty() { Ok(()) } else { Err(AppError::SizeMismatch { files }) }
+}

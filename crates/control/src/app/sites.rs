@@ -1,0 +1,105 @@
+//! Making and deleting sites.
+
+use nigh_proto::{
+    Host, SiteName,
+    api::{NewSite, SiteView},
+};
+
+use super::{App, AppError};
+use crate::store::{HostRow, StoreError, Tx};
+
+/// How many hosts a site may have: all of them are in one certificate.
+pub(super) const HOSTS_MAX: usize = 100;
+/// How many sites there may be: machines hold all of them in one document.
+const SITES_MAX: u64 = 10_000;
+
+impl App {
+    pub(crate) async fn create_site(&self, new: NewSite) -> Result<SiteView, AppError> {
+        let name = new.name;
+        let (total, _) = self.store().totals().await?;
+        if total >= SITES_MAX {
+            return Err(AppError::TooMany { what: "sites", total, max: SITES_MAX });
+        }
+        let mut hosts = new.hosts;
+        hosts.sort_unstable();
+        hosts.dedup();
+        let default_host = self.default_host(&name);
+        hosts.retain(|host| *host != default_host);
+        if hosts.len() >= HOSTS_MAX {
+            return Err(AppError::HostsFull { site: name, max: HOSTS_MAX });
+        }
+        let now = self.now();
+        let mut tx = self.store().begin().await?;
+        tx.insert_site(&name, now).await.map_err(|error| match error {
+            StoreError::Taken(_) => AppError::SiteTaken(name.clone()),
+            error => error.into(),
+        })?;
+        self.add_host(&mut tx, &name, default_host, true).await?;
+        for host in hosts {
+            self.add_host(&mut tx, &name, host, false).await?;
+        }
+        self.certify(&mut tx, &name).await?;
+        tx.raise_revision().await?;
+        tx.commit().await?;
+        self.publish().await?;
+        tracing::info!(site.name = %name, "site {name} was created");
+        self.site_view(&name).await
+    }
+
+    pub(crate) async fn delete_site(&self, name: &SiteName) -> Result<(), AppError> {
+        let mut tx = self.store().begin().await?;
+        if !tx.delete_site(name).await? {
+            return Err(AppError::SiteUnknown(name.clone()));
+        }
+        tx.delete_certificate(&certificate_id(name)).await?;
+        tx.raise_revision().await?;
+        tx.commit().await?;
+        self.publish().await?;
+        tracing::info!(site.name = %name, "site {name} was deleted");
+        Ok(())
+    }
+
+    /// The host that every site has.
+    pub(crate) fn default_host(&self, site: &SiteName) -> Host {
+        let domain = self.effective().config.sites.domain.clone();
+        // A domain so long that a site's label does not fit before it is refused by its own use.
+        format!("{site}.{domain}").parse().unwrap_or(domain)
+    }
+
+    pub(super) async fn add_host(
+        &self,
+        tx: &mut Tx,
+        site: &SiteName,
+        host: Host,
+        is_default: bool,
+    ) -> Result<(), AppError> {
+        if host.as_str().split('.').any(|label| label.contains("--") && !label.starts_with("xn--"))
+        {
+            return Err(AppError::HostReserved(host));
+        }
+        let row = HostRow { host, site: site.clone(), is_default };
+        tx.insert_host(&row, self.now()).await.map_err(|error| match error {
+            StoreError::Taken(_) => AppError::HostTaken(row.host),
+            error => error.into(),
+        })
+    }
+
+    /// Gives the site a certificate for all hosts that it has in this transaction.
+    pub(crate) async fn certify(&self, tx: &mut Tx, site: &SiteName) -> Result<(), AppError> {
+        let hosts = tx.hosts(site).await?;
+        let names: Vec<String> = hosts.iter().map(|row| row.host.to_string()).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        match self.issue(&certificate_id(site), &names)? {
+            Some(certificate) => tx.put_certificate(&certificate).await?,
+            None => tx.delete_certificate(&certificate_id(site)).await?,
+        }
+        Ok(())
+    }
+}
+
+/// What the database calls a site's certificate.
+pub(crate) fn certificate_id(site: &SiteName) -> String {
+    format!("site:{site}")
+}

@@ -1,0 +1,210 @@
+//! How are sites, releases and machines shown to people?
+
+use nigh_proto::{
+    Host, SiteName,
+    api::{MachineView, PreviewView, ReleaseState, ReleaseView, SiteView, StatusView},
+    report::MachineRole,
+};
+
+use super::{App, AppError, machines::CLOCK_AHEAD_MAX_MS};
+use crate::{
+    blobs::blocking,
+    config::CertificateMode,
+    fleet::{
+        World,
+        activation::Decision,
+        presence::{Presence, Statuses},
+        progress,
+    },
+    store::{MachineRow, ReleaseRow},
+};
+
+/// Free space below this is worth a warning.
+const DISK_LOW_BYTES: u64 = 1 << 30;
+
+impl App {
+    pub(crate) async fn site_view(&self, name: &SiteName) -> Result<SiteView, AppError> {
+        let row = self.store().site(name).await?;
+        let row = row.ok_or_else(|| AppError::SiteUnknown(name.clone()))?;
+        let hosts: Vec<Host> =
+            self.store().hosts(name).await?.into_iter().map(|row| row.host).collect();
+        let default_host = hosts.first().cloned().unwrap_or_else(|| self.default_host(name));
+        Ok(SiteView {
+            url: self.url(&default_host),
+            default_host,
+            hosts,
+            active: row.active,
+            releases_total: self.store().releases_total(name).await?,
+            created_at: row.created_at,
+            name: row.name,
+        })
+    }
+
+    /// How visitors reach a host.
+    pub(crate) fn url(&self, host: &Host) -> String {
+        let config = &self.effective().config;
+        let (scheme, port, default) = match config.certificates.mode {
+            CertificateMode::Internal => ("https", config.public.https_port, 443),
+            CertificateMode::None => ("http", config.public.http_port, 80),
+        };
+        match port {
+            port if port == default => format!("{scheme}://{host}/"),
+            port => format!("{scheme}://{host}:{port}/"),
+        }
+    }
+
+    pub(crate) async fn release_view(&self, row: &ReleaseRow) -> Result<ReleaseView, AppError> {
+        let world = self.world();
+        let site = world.site(&row.site);
+        let is_held = site.is_some_and(|site| site.release(&row.id).is_some());
+        let line = is_held.then(|| self.observed(&world, row)).flatten();
+        let (edges, progress) = match line {
+            Some((edges, progress)) => (edges, progress),
+            None => {
+                let board = self.board();
+                let noted = board.line(&row.id).map_or(0, |(_, progress)| progress);
+                (Vec::new(), noted.max(last_written_ms(row)))
+            }
+        };
+        let host = match row.state {
+            ReleaseState::Active => site.and_then(|site| site.hosts.first().cloned()),
+            ReleaseState::Preview => row.preview_host.clone(),
+            _ => None,
+        };
+        Ok(ReleaseView {
+            id: row.id.clone(),
+            site: row.site.clone(),
+            state: row.state,
+            files_total: row.files_total,
+            bytes_total: row.bytes_total,
+            message: row.message.clone(),
+            source: row.source.clone(),
+            pushed_by: row.pushed_by.clone(),
+            created_at: row.created_at,
+            finalized_at: row.finalized_at,
+            activated_at: row.activated_at,
+            url: host.map(|host| self.url(&host)),
+            preview: row
+                .preview_host
+                .clone()
+                .map(|host| PreviewView { host, expires_at: row.preview_expires_at }),
+            failure: row.failure.clone(),
+            edges,
+            progress,
+        })
+    }
+
+    /// The edges and the progress of a release that machines hold, looked at now.
+    fn observed(
+        &self,
+        world: &World,
+        row: &ReleaseRow,
+    ) -> Option<(Vec<nigh_proto::api::EdgeProgress>, u64)> {
+        let site = world.site(&row.site)?;
+        let statuses = self.statuses();
+        let mut board = self.board();
+        let edges = progress::edges(world, &statuses, site, row, self.instant());
+        board.observe(row, edges, self.now());
+        board.line(&row.id).map(|(edges, progress)| (edges.to_vec(), progress))
+    }
+
+    /// Machines by name, of one role or both.
+    pub(crate) fn machine_views(&self, role: Option<MachineRole>) -> Vec<MachineView> {
+        let world = self.world();
+        let statuses = self.statuses();
+        let machines =
+            world.machines.iter().filter(|machine| role.is_none_or(|role| role == machine.role));
+        machines.map(|machine| self.machine_view(&world, &statuses, machine)).collect()
+    }
+
+    fn machine_view(
+        &self,
+        world: &World,
+        statuses: &Statuses,
+        machine: &MachineRow,
+    ) -> MachineView {
+        let status = statuses.get(&machine.name).cloned().unwrap_or_default();
+        let about = &machine.about;
+        let ipv4 = about.ipv4.iter().map(ToString::to_string);
+        MachineView {
+            id: machine.id.clone(),
+            name: machine.name.clone(),
+            role: machine.role,
+            region: about.region.clone(),
+            location: about.location,
+            addresses: ipv4.chain(about.ipv6.iter().map(ToString::to_string)).collect(),
+            ports: about.ports,
+            is_connected: statuses.presence(&machine.name, self.instant()) == Presence::Here,
+            is_drained: machine.is_drained,
+            is_current: status.revision == Some(world.revision),
+            revision: status.revision,
+            version: about.version.clone(),
+            health: status.health,
+            joined_at: machine.joined_at,
+            last_seen_at: status.seen_at,
+        }
+    }
+
+    pub(crate) async fn status(&self) -> Result<StatusView, AppError> {
+        let (sites_total, releases_total) = self.store().totals().await?;
+        let usage = self.blobs().usage();
+        let dir = self.effective().config.state_dir.clone();
+        let disk_free_bytes =
+            blocking(move || nigh_durable::free_bytes(&dir)).await.unwrap_or_default();
+        let machines = self.machine_views(None);
+        let mut warnings = self.warnings(&machines);
+        if disk_free_bytes < DISK_LOW_BYTES {
+            warnings.push(format!("control has only {} MiB of disk left", disk_free_bytes >> 20));
+        }
+        Ok(StatusView {
+            version: self.0.version.to_owned(),
+            revision: self.world().revision,
+            sites_total,
+            releases_total,
+            blobs_total: usage.blobs,
+            blobs_bytes: usage.bytes,
+            disk_free_bytes,
+            machines,
+            warnings,
+        })
+    }
+
+    fn warnings(&self, machines: &[MachineView]) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for machine in machines.iter().filter(|machine| !machine.is_connected) {
+            warnings.push(format!("{} {} is away", machine.role.label(), machine.name));
+        }
+        for machine in machines {
+            let ahead_ms =
+                self.statuses().get(&machine.name).map_or(0, |status| status.clock_ahead_ms);
+            if ahead_ms.abs() > CLOCK_AHEAD_MAX_MS {
+                warnings.push(format!(
+                    "the clock of {} is {ahead_ms} ms ahead of control's; set it by NTP",
+                    machine.name
+                ));
+            }
+        }
+        let world = self.world();
+        for (site, release) in world.staging() {
+            if self.decision(release) == Decision::Stuck {
+                warnings.push(format!(
+                    "release {} of {} waits: its deadline passed and no edge has staged it",
+                    release.id.short(),
+                    site.name
+                ));
+            }
+        }
+        for site in world.sites.iter().filter(|site| !site.lagging.is_empty()) {
+            let names = site.lagging.iter().map(|edge| edge.as_str()).collect::<Vec<_>>();
+            warnings.push(format!("{} is not current on {}", site.name, names.join(", ")));
+        }
+        warnings
+    }
+}
+
+/// When anything that a view shows was last written, as far as the row tells.
+fn last_written_ms(row: &ReleaseRow) -> u64 {
+    let times = [row.finalized_at, row.staging_at, row.activated_at];
+    let last = times.into_iter().flatten().max().unwrap_or(row.created_at).max(row.created_at);
+    last.unix_ms().max(0).unsigned_abs()
+}

@@ -1,0 +1,119 @@
+//! How do control's asynchronous parts use the blob store, which waits for the disk?
+//!
+//! [`Blobs`] runs every call on a thread that may block, bounds how many packs are taken in at
+//! once, keeps a large upload open between its parts, and lets a collection begin only while
+//! nobody is between "these are missing" and "a release needs them".
+
+mod pipe;
+mod uploads;
+
+use std::{path::Path, sync::Arc};
+
+use nigh_core::blob::{
+    BlobStat, FileError, InsertError, OpenError, ReadError, Store, StoreOptions, Usage,
+};
+use nigh_proto::Digest;
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, Semaphore};
+
+pub(crate) use pipe::{Pipe, PipeWriter, pipe, stream};
+pub(crate) use uploads::{PartError, PartOutcome, Uploads};
+
+/// Packs taken in at once; each holds a few megabytes while it is checked.
+const INSERTS_MAX: usize = 3;
+
+/// The blob store, for asynchronous callers; cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Blobs {
+    store: Store,
+    partial_dir: Arc<Path>,
+    inserts: Arc<Semaphore>,
+    /// Read: blobs are being promised to a release. Write: a collection settles what is live.
+    promises: Arc<RwLock<()>>,
+    pub(crate) uploads: Arc<Uploads>,
+}
+
+impl Blobs {
+    /// Opens the store in `dir`; reads the heads of all packs.
+    pub(crate) async fn open(dir: &Path, reserve_bytes: Option<u64>) -> Result<Self, OpenError> {
+        let options = StoreOptions { reserve_bytes, ..StoreOptions::default() };
+        let (folder, path) = (dir.to_path_buf(), dir.join("partial"));
+        let store = blocking(move || Store::open_with(&folder, options)).await?;
+        Ok(Self {
+            store,
+            partial_dir: path.into(),
+            inserts: Arc::new(Semaphore::new(INSERTS_MAX)),
+            promises: Arc::default(),
+            uploads: Arc::default(),
+        })
+    }
+
+    /// The store itself, for callers that are on a thread that may block already.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Until this is dropped no collection settles what is live.
+    pub(crate) async fn promise(&self) -> OwnedRwLockReadGuard<()> {
+        Arc::clone(&self.promises).read_owned().await
+    }
+
+    /// Until this is dropped nobody is promised a blob.
+    pub(crate) async fn settle(&self) -> OwnedRwLockWriteGuard<()> {
+        Arc::clone(&self.promises).write_owned().await
+    }
+
+    /// Takes in a pack as it arrives.
+    pub(crate) async fn insert_pack(&self, pack: Pipe) -> Result<nigh_core::blob::Inserted, InsertError> {
+        let _place = self.inserts.acquire().await.expect("this semaphore is never closed");
+        let store = self.store.clone();
+        blocking(move || store.insert_pack(pack)).await
+    }
+
+    /// Keeps `documents`, of any size, and returns their digests in order.
+    pub(crate) async fn insert_documents(
+        &self,
+        documents: Vec<Vec<u8>>,
+    ) -> Result<Vec<Digest>, InsertError> {
+        let store = self.store.clone();
+        blocking(move || store.insert_many(&documents)).await
+    }
+
+    /// The raw bytes of a blob, verified, if they are no more than `max_bytes`.
+    pub(crate) async fn read(&self, digest: Digest, max_bytes: u64) -> Result<Vec<u8>, ReadError> {
+        let store = self.store.clone();
+        blocking(move || store.read_up_to(&digest, max_bytes)).await
+    }
+
+    pub(crate) fn stat(&self, digest: &Digest) -> Option<BlobStat> {
+        self.store.stat(digest)
+    }
+
+    pub(crate) fn usage(&self) -> Usage {
+        self.store.usage()
+    }
+
+    /// Forgets a blob that is known to be damaged, so that it can be pushed again.
+    pub(crate) async fn forget(&self, digest: Digest) -> Result<bool, FileError> {
+        let store = self.store.clone();
+        blocking(move || store.forget(&digest)).await
+    }
+
+    /// How many bytes of an unfinished upload are there.
+    pub(crate) async fn partial_bytes(&self, digest: Digest) -> u64 {
+        // The store names the file by the digest; a missing one is an upload of nothing.
+        let path = self.partial_dir.join(digest.to_string());
+        tokio::fs::metadata(path).await.map_or(0, |metadata| metadata.len())
+    }
+}
+
+/// Runs `work` on a thread that may block; a panic there is a panic here.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is shutting down, and this task with it.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}

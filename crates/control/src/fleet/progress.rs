@@ -1,0 +1,197 @@
+//! How far is every edge with a release, and has that changed since someone last looked?
+
+use std::{collections::BTreeMap, time::Instant};
+
+use nigh_proto::{
+    MachineName, ReleaseId, Timestamp,
+    api::{EdgeProgress, EdgeReleaseState, ReleaseState},
+};
+
+use super::{
+    Site, World,
+    presence::{Presence, Statuses},
+};
+use crate::store::ReleaseRow;
+
+/// How far every edge is with `release`; when it got there is the [`Board`]'s to know.
+pub(crate) fn edges(
+    world: &World,
+    statuses: &Statuses,
+    site: &Site,
+    release: &ReleaseRow,
+    now: Instant,
+) -> Vec<EdgeProgress> {
+    world
+        .edges()
+        .map(|edge| {
+            let (state, reason) = edge_state(statuses, site, release, &edge.name, now);
+            EdgeProgress { name: edge.name.clone(), state, ms: None, reason }
+        })
+        .collect()
+}
+
+fn edge_state(
+    statuses: &Statuses,
+    site: &Site,
+    release: &ReleaseRow,
+    edge: &MachineName,
+    now: Instant,
+) -> (EdgeReleaseState, Option<String>) {
+    let status = match (statuses.presence(edge, now), statuses.get(edge)) {
+        (Presence::Here, Some(status)) => status,
+        (Presence::Expected, _) => return (EdgeReleaseState::Staging, None),
+        _ => return (EdgeReleaseState::Away, Some("not heard from".to_owned())),
+    };
+    let Some(report) = status.sites.get(&site.name) else {
+        return (EdgeReleaseState::Staging, None);
+    };
+    let has_staged = report.staged.contains(&release.id);
+    let was_told = status.revision >= release.live_revision && release.live_revision.is_some();
+    if report.active.as_ref() == Some(&release.id)
+        || release.state == ReleaseState::Preview && has_staged && was_told
+    {
+        (EdgeReleaseState::Active, None)
+    } else if has_staged {
+        (EdgeReleaseState::Staged, None)
+    } else if let Some(failure) = report.failed.iter().find(|each| each.release == release.id) {
+        (EdgeReleaseState::Failed, Some(failure.reason.clone()))
+    } else {
+        (EdgeReleaseState::Staging, None)
+    }
+}
+
+/// When each edge reached its state with each release, and a number that rises with every change.
+///
+/// Not durable: the number begins at the time of day, so it rises over restarts too. At most one
+/// line per release that machines hold and edge.
+#[derive(Debug, Default)]
+pub(crate) struct Board {
+    last: u64,
+    releases: BTreeMap<ReleaseId, Line>,
+}
+
+/// How long the end of a release can still be waited for.
+const ENDED_KEPT_MS: i64 = 10 * 60 * 1000;
+
+#[derive(Debug)]
+struct Line {
+    progress: u64,
+    row: ReleaseRow,
+    edges: Vec<EdgeProgress>,
+}
+
+impl Board {
+    /// Takes in how things stand; whether anything has changed for someone who waits.
+    pub(crate) fn observe(
+        &mut self,
+        row: &ReleaseRow,
+        mut edges: Vec<EdgeProgress>,
+        now: Timestamp,
+    ) -> bool {
+        let line = self.releases.get(&row.id);
+        let restaged = line.is_none_or(|line| line.row.staging_at != row.staging_at);
+        for edge in &mut edges {
+            let before = line.and_then(|line| line.edges.iter().find(|old| old.name == edge.name));
+            edge.ms = match before {
+                Some(before) if before.state == edge.state && !restaged => before.ms,
+                _ => reached_ms(row, edge.state, line.is_some(), now),
+            };
+        }
+        if line.is_some_and(|line| line.row == *row && line.edges == edges) {
+            return false;
+        }
+        let progress = self.next(now);
+        self.releases.insert(row.id.clone(), Line { progress, row: row.clone(), edges });
+        true
+    }
+
+    /// Forgets releases that no machine holds any more, a while after they last changed: someone
+    /// may still wait to be told their end.
+    pub(crate) fn retain(&mut self, now: Timestamp, is_held: impl Fn(&ReleaseId) -> bool) {
+        let long_ago = now.plus_ms(-ENDED_KEPT_MS).unix_ms().max(0).unsigned_abs();
+        self.releases.retain(|id, line| line.progress > long_ago || is_held(id));
+    }
+
+    /// The edges and the progress of a release as last observed; without a line nothing happens
+    /// to it, so its progress is that of the moment it was last written.
+    pub(crate) fn line(&self, release: &ReleaseId) -> Option<(&[EdgeProgress], u64)> {
+        self.releases.get(release).map(|line| (line.edges.as_slice(), line.progress))
+    }
+
+    fn next(&mut self, now: Timestamp) -> u64 {
+        self.last = (self.last + 1).max(now.unix_ms().unsigned_abs());
+        self.last
+    }
+}
+
+/// Milliseconds from the last start of staging to now, for an edge that has just got there.
+///
+/// After control's restart nobody knows when an edge got where it is, unless it is still staging.
+fn reached_ms(
+    row: &ReleaseRow,
+    state: EdgeReleaseState,
+    is_followed: bool,
+    now: Timestamp,
+) -> Option<u64> {
+    let is_news = matches!(state, EdgeReleaseState::Staged | EdgeReleaseState::Active);
+    let is_underway = is_followed || row.state == ReleaseState::Staging;
+    let since = row.staging_at.filter(|_| is_news && is_underway)?;
+    u64::try_from(now.ms_since(since)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::fixture;
+
+    fn edge(state: EdgeReleaseState) -> Vec<EdgeProgress> {
+        vec![EdgeProgress { name: fixture::name("fra1"), state, ms: None, reason: None }]
+    }
+
+    #[test]
+    fn progress_rises_when_something_changed_and_only_then() {
+        let mut board = Board::default();
+        let mut row = fixture::release_row(1, ReleaseState::Staging);
+        row.staging_at = Some(Timestamp::from_unix_ms(1_000));
+        let at = Timestamp::from_unix_ms;
+        assert!(board.observe(&row, edge(EdgeReleaseState::Staging), at(1_000)));
+        let first = board.line(&row.id).unwrap().1;
+        assert!(!board.observe(&row, edge(EdgeReleaseState::Staging), at(1_010)));
+        assert!(board.observe(&row, edge(EdgeReleaseState::Staged), at(1_020)));
+        let (edges, second) = board.line(&row.id).unwrap();
+        assert_eq!(edges[0].ms, Some(20));
+        assert!(second > first);
+        assert!(!board.observe(&row, edge(EdgeReleaseState::Staged), at(1_500)));
+        row.state = ReleaseState::Active;
+        assert!(board.observe(&row, edge(EdgeReleaseState::Active), at(1_600)));
+        assert_eq!(board.line(&row.id).unwrap().0[0].ms, Some(600));
+    }
+
+    #[test]
+    fn progress_rises_over_a_restart() {
+        let row = fixture::release_row(1, ReleaseState::Staging);
+        let at = Timestamp::from_unix_ms;
+        let mut before = Board::default();
+        before.observe(&row, edge(EdgeReleaseState::Staging), at(5_000));
+        let mut after = Board::default();
+        after.observe(&row, edge(EdgeReleaseState::Staging), at(5_500));
+        assert!(after.line(&row.id).unwrap().1 > before.line(&row.id).unwrap().1);
+    }
+
+    #[test]
+    fn an_edge_that_serves_a_preview_says_so_by_its_revision() {
+        let now = Instant::now();
+        let mut world = fixture::world(&["fra1"], None, None);
+        let mut row = fixture::release_row(2, ReleaseState::Preview);
+        row.live_revision = Some(9);
+        world.sites[0].releases = vec![row.clone()];
+        for (revision, state) in [(8, EdgeReleaseState::Staged), (9, EdgeReleaseState::Active)] {
+            let mut statuses = Statuses::new(now);
+            statuses.connected(&fixture::name("fra1"), now);
+            let mut report = fixture::report("fra1", &[2]);
+            report.revision = Some(nigh_proto::state::Revision(revision));
+            statuses.reported(report, now, Timestamp::default());
+            assert_eq!(edges(&world, &statuses, &world.sites[0], &row, now)[0].state, state);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What does the database say that the fleet should be?
+
+use nigh_proto::{
+    Host, MachineName, ReleaseId, SiteName, Timestamp, api::ReleaseState, report::MachineRole,
+};
+
+use crate::store::{CertificateRow, MachineRow, ReleaseRow};
+
+/// Everything that machines are told, at one revision. Immutable and shared.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct World {
+    pub revision: u64,
+    /// By name.
+    pub sites: Vec<Site>,
+    /// By name.
+    pub machines: Vec<MachineRow>,
+    pub certificates: Vec<CertificateRow>,
+}
+
+/// A site with everything that belongs to it.
+#[derive(Clone, Debug)]
+pub(crate) struct Site {
+    pub name: SiteName,
+    pub created_at: Timestamp,
+    pub active: Option<ReleaseId>,
+    /// The default one first.
+    pub hosts: Vec<Host>,
+    /// Those that a machine may hold, newest first.
+    pub releases: Vec<ReleaseRow>,
+    /// Edges that do not serve the active release yet.
+    pub lagging: Vec<MachineName>,
+}
+
+impl World {
+    pub(crate) fn site(&self, name: &SiteName) -> Option<&Site> {
+        let index = self.sites.binary_search_by(|site| site.name.cmp(name)).ok()?;
+        Some(&self.sites[index])
+    }
+
+    pub(crate) fn machine(&self, name: &MachineName) -> Option<&MachineRow> {
+        self.machines.iter().find(|machine| machine.name == *name)
+    }
+
+    /// Every edge that has joined.
+    pub(crate) fn edges(&self) -> impl Iterator<Item = &MachineRow> {
+        self.machines.iter().filter(|machine| machine.role == MachineRole::Edge)
+    }
+
+    /// Releases that edges are fetching, of every site.
+    pub(crate) fn staging(&self) -> impl Iterator<Item = (&Site, &ReleaseRow)> {
+        self.sites.iter().flat_map(|site| {
+            site.releases
+                .iter()
+                .filter(|release| release.state == ReleaseState::Staging)
+                .map(move |release| (site, release))
+        })
+    }
+}
+
+impl Site {
+    pub(crate) fn new(name: SiteName, created_at: Timestamp, active: Option<ReleaseId>) -> Self {
+        Self {
+            name,
+            created_at,
+            active,
+            hosts: Vec::new(),
+            releases: Vec::new(),
+            lagging: Vec::new(),
+        }
+    }
+
+    pub(crate) fn release(&self, id: &ReleaseId) -> Option<&ReleaseRow> {
+        self.releases.iter().find(|release| release.id == *id)
+    }
+
+    /// The release that the site's hosts serve.
+    pub(crate) fn active_release(&self) -> Option<&ReleaseRow> {
+        self.active.as_ref().and_then(|id| self.release(id))
+    }
+
+    /// The release that was active before: what rollback goes to, so edges keep holding it.
+    pub(crate) fn previous(&self) -> Option<&ReleaseRow> {
+        self.releases
+            .iter()
+            .filter(|release| release.state == ReleaseState::Superseded)
+            .max_by_key(|release| (release.activated_at, &release.id))
+    }
+}

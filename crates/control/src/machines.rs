@@ -1,0 +1,66 @@
+//! How do machines talk to control?
+//!
+//! `join` makes a machine one of the fleet, `watch` tells it its state as it changes, `report`
+//! hears it, `content` gives it blobs. Every route but join is for machines that present a
+//! certificate of control's CA, and [`Machine`] is the proof.
+
+mod content;
+mod join;
+mod report;
+mod watch;
+
+use axum::{
+    Router,
+    extract::FromRequestParts,
+    http::{StatusCode, request::Parts},
+    routing::{get, post},
+};
+
+use crate::{
+    api::{guard, problem::Refusal},
+    app::App,
+    ca::Identity,
+    store::MachineRow,
+};
+
+/// Who is at the other end of a connection, as its client certificate says. An extension of every
+/// request on the machine port; `None` without a certificate.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer(pub(crate) Option<Identity>);
+
+/// A machine that has joined and was not removed since.
+#[derive(Clone, Debug)]
+pub(crate) struct Machine(pub(crate) MachineRow);
+
+/// Every route of `/machine/v1`.
+pub(crate) fn router(app: App) -> Router {
+    let routes = Router::new()
+        .route("/machine/v1/join", post(join::join))
+        .route("/machine/v1/watch", get(watch::watch))
+        .route("/machine/v1/report", post(report::report))
+        .route("/machine/v1/packs", post(content::pack))
+        .route("/machine/v1/blobs/{digest}", get(content::blob))
+        .with_state(app.clone());
+    guard(routes, app)
+}
+
+impl FromRequestParts<App> for Machine {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
+        let peer = parts.extensions.get::<Peer>().and_then(|peer| peer.0.clone());
+        let identity = peer.ok_or_else(|| {
+            let why = "this route is for machines; join first and present the certificate";
+            Refusal::new(StatusCode::UNAUTHORIZED, "certificate_required", why)
+        })?;
+        let world = app.world();
+        let known = world.machine(&identity.name).filter(|row| row.id == identity.id);
+        match known {
+            Some(row) => Ok(Machine(row.clone())),
+            None => {
+                let why = "this machine was removed or has joined again; join with a new token";
+                Err(Refusal::new(StatusCode::FORBIDDEN, "machine_removed", why))
+            }
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! `POST /machine/v1/packs` and `GET /machine/v1/blobs/{digest}`: what edges stage.
+
+use std::{
+    fs::File,
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+};
+
+use axum::{
+    body::Body,
+    extract::State,
+    http::{HeaderMap, HeaderName, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use nigh_core::blob::ReadError;
+use nigh_proto::{Digest, api::PACK_MEDIA_TYPE, pack::PackHead};
+use serde::Deserialize;
+
+use super::Machine;
+use crate::{
+    api::{Large, Segments, problem::Refusal},
+    app::App,
+    blobs::{PipeWriter, blocking, stream},
+};
+
+const BUFFER_BYTES: usize = 128 << 10;
+
+/// Which blobs are asked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Wanted {
+    digests: Vec<Digest>,
+}
+
+/// A pack with those small blobs that control has. What is missing, large, or too much for one
+/// pack is not in it: the machine asks again.
+pub(crate) async fn pack(
+    State(app): State<App>,
+    Machine(machine): Machine,
+    Large(Wanted { mut digests }): Large<Wanted>,
+) -> Result<Response, Refusal> {
+    if digests.len() > PackHead::MAX_BLOBS {
+        let why = format!("ask for at most {} blobs at once", PackHead::MAX_BLOBS);
+        return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "too_many", why));
+    }
+    let store = app.blobs().store().clone();
+    let mut seen = std::collections::HashSet::with_capacity(digests.len());
+    let mut left = PackHead::MAX_BODIES_BYTES;
+    digests.retain(|digest| {
+        let Some(stat) = store.stat(digest).filter(|stat| !stat.is_loose) else { return false };
+        let is_taken = stat.stored_len <= left && seen.insert(*digest);
+        if is_taken {
+            left -= stat.stored_len;
+        }
+        is_taken
+    });
+    drop(seen);
+    let (mut writer, body) = stream();
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = store.write_pack(&digests, &mut writer) {
+            tracing::warn!(%error, machine.name = %machine.name, "a pack for {} broke off", machine.name);
+            writer.fail(io::Error::other(error));
+        }
+    });
+    Ok(([(header::CONTENT_TYPE, PACK_MEDIA_TYPE)], Body::from_stream(body)).into_response())
+}
+
+/// The raw bytes of a blob, from `Range: bytes=N-` on.
+pub(crate) async fn blob(
+    State(app): State<App>,
+    Machine(_): Machine,
+    Segments(digest): Segments<Digest>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let stat = app.blobs().stat(&digest).ok_or(ReadError::Missing { digest })?;
+    let range = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
+    let offset = range.and_then(first_byte).unwrap_or(0);
+    if offset > 0 && offset >= stat.raw_len {
+        let why = format!("blob {digest} has {} bytes", stat.raw_len);
+        return Err(Refusal::new(StatusCode::RANGE_NOT_SATISFIABLE, "range", why));
+    }
+    let body = if stat.is_loose {
+        let store = app.blobs().store().clone();
+        let (file, _) = blocking(move || store.open_loose(&digest)).await?;
+        let (writer, body) = stream();
+        tokio::task::spawn_blocking(move || send(file, offset, writer));
+        Body::from_stream(body)
+    } else {
+        let bytes = app.blobs().read(digest, u64::from(PackHead::MAX_BLOB_BYTES)).await?;
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+        bytes::Bytes::from(bytes).slice(offset..).into()
+    };
+    let length = (stat.raw_len - offset).to_string();
+    let status = if offset > 0 { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
+    let mut fields: Vec<(HeaderName, String)> = vec![
+        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (header::CONTENT_LENGTH, length),
+    ];
+    if offset > 0 {
+        let (last, total) = (stat.raw_len - 1, stat.raw_len);
+        fields.push((header::CONTENT_RANGE, format!("bytes {offset}-{last}/{total}")));
+    }
+    let mut response = (status, body).into_response();
+    for (name, value) in fields {
+        if let Ok(value) = value.parse() {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    Ok(response)
+}
+
+/// N of `bytes=N-`; other ranges are answered with the whole (RFC 9110, section 14.2).
+fn first_byte(range: &str) -> Option<u64> {
+    let digits = range.strip_prefix("bytes=")?.strip_suffix('-')?;
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+}
+
+fn send(mut file: File, offset: u64, mut to: PipeWriter) {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut copy = || -> io::Result<()> {
+        file.seek(SeekFrom::Start(offset))?;
+        loop {
+            match file.read(&mut buffer)? {
+                0 => return Ok(()),
+                length => to.write_all(&buffer[..length])?,
+            }
+        }
+    };
+    if let Err(error) = copy() {
+        to.fail(error);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_range_to_the_end_is_understood() {
+        for (range, first) in [
+            ("bytes=0-", Some(0)),
+            ("bytes=1048577-", Some(1_048_577)),
+            ("bytes=-5", None),
+            ("bytes=1-2", None),
+            ("bytes=-", None),
+            ("bytes=99999999999999999999-", None),
+            ("lines=1-", None),
+        ] {
+            assert_eq!(first_byte(range), first, "{range}");
+        }
+    }
+}

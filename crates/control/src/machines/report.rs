@@ -1,0 +1,24 @@
+//! `POST /machine/v1/report`.
+
+use axum::{extract::State, http::StatusCode};
+use nigh_proto::report::Report;
+
+use super::Machine;
+use crate::{
+    api::{Large, problem::Refusal},
+    app::App,
+};
+
+/// Hears a machine. It may say only what it is itself.
+pub(crate) async fn report(
+    State(app): State<App>,
+    Machine(machine): Machine,
+    Large(report): Large<Report>,
+) -> Result<StatusCode, Refusal> {
+    if report.about.name != machine.name || report.about.role != machine.role {
+        let why = format!("the certificate is that of {} {}", machine.role.label(), machine.name);
+        return Err(Refusal::new(StatusCode::FORBIDDEN, "not_yourself", why));
+    }
+    app.take_report(&machine, report).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

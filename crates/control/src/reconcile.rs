@@ -1,0 +1,49 @@
+//! What brings the fleet in line with the database?
+//!
+//! Each pass compares and acts and is told nothing about what changed; doing it twice does no
+//! harm, so a lost wake-up costs a delay and never a wrong result. `progress` lets releases go
+//! live, `expiry` ends what is over, `renewal` replaces certificates, `collection` gives disk back
+//! and `health` says whether control can write.
+
+pub(crate) mod collection;
+pub(crate) mod expiry;
+pub(crate) mod health;
+pub(crate) mod progress;
+pub(crate) mod renewal;
+
+use std::{error::Error, time::Duration};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// Brings one part of the fleet in line with what the database says it should be.
+pub(crate) trait Reconcile: Send + 'static {
+    const NAME: &'static str;
+
+    type Error: Error + Send + 'static;
+
+    /// How long to wait at most until the next pass.
+    fn pass(&mut self) -> impl Future<Output = Result<Duration, Self::Error>> + Send;
+}
+
+/// After a pass that failed.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Runs `task` when `changed` rings and whenever it asked for, until `stop`.
+pub(crate) async fn run<T: Reconcile>(mut task: T, changed: &Notify, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let wait = match task.pass().await {
+            Ok(wait) => wait,
+            Err(error) => {
+                let error = crate::api::problem::causes(&error);
+                tracing::warn!(task = T::NAME, error, "{} failed, next try in {RETRY:?}", T::NAME);
+                RETRY
+            }
+        };
+        tokio::select! {
+            () = changed.notified() => {}
+            () = tokio::time::sleep(wait) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}

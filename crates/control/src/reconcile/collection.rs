@@ -1,0 +1,147 @@
+//! Which blobs does nothing need any more?
+//!
+//! Mark and sweep. Live is every blob of every release that is not over (those that are being
+//! uploaded among them), its documents, and variants of contents that are live. Marking reads
+//! manifests and takes a while; meanwhile releases may begin, so the sweep is settled under
+//! [`Blobs::settle`](crate::blobs::Blobs::settle), when nobody is being promised a blob, after
+//! marking once more what has begun since. The store keeps what is young or was asked for of late.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    time::Duration,
+};
+
+use nigh_core::blob::{Collected, Store};
+use nigh_proto::{Digest, Manifest, ReleaseId, api::ReleaseState};
+
+use super::Reconcile;
+use crate::{
+    app::{App, AppError},
+    blobs::blocking,
+    store::{ReleaseRow, VariantRow},
+};
+
+const MANIFEST_MAX_BYTES: u64 = 1 << 30;
+
+/// Collects blobs now and then.
+#[derive(Debug)]
+pub(crate) struct Collection {
+    app: App,
+    /// The first pass would only slow the start down.
+    is_first: bool,
+}
+
+/// Everything that is needed, as far as it was marked.
+#[derive(Debug, Default)]
+struct Live {
+    releases: BTreeSet<ReleaseId>,
+    digests: HashSet<Digest>,
+}
+
+impl Collection {
+    pub(crate) fn new(app: App) -> Self {
+        Self { app, is_first: true }
+    }
+}
+
+impl App {
+    /// One collection; see the module.
+    pub(crate) async fn collect(&self, young: Duration) -> Result<Collected, AppError> {
+        let live = self.mark(Live::default()).await?;
+        let settled = self.blobs().settle().await;
+        let live = self.mark(live).await?;
+        let (live, dead) = self.mark_variants(live).await?;
+        // Promises made from here on are kept by the store: what it said is there outlives this.
+        drop(settled);
+        let store = self.blobs().store().clone();
+        let collected =
+            blocking(move || store.collect(&|digest| live.digests.contains(digest), young)).await?;
+        for batch in dead.chunks(1000) {
+            let mut tx = self.store().begin().await?;
+            for content in batch {
+                tx.forget_variants(content).await?;
+            }
+            tx.commit().await?;
+        }
+        Ok(collected)
+    }
+
+    /// Marks every release that is not marked yet.
+    async fn mark(&self, live: Live) -> Result<Live, AppError> {
+        let rows = self.store().all_releases().await?;
+        let store = self.blobs().store().clone();
+        blocking(move || {
+            let mut live = live;
+            for row in rows.iter().filter(|row| needs_blobs(row.state)) {
+                // An index of variants may be replaced while the release stays the same.
+                live.digests.extend(row.variants);
+                if live.releases.insert(row.id.clone()) {
+                    live.mark_release(row, &store)?;
+                }
+            }
+            Ok(live)
+        })
+        .await
+    }
+
+    /// Marks variants of live contents; also returns contents that are dead but have variants.
+    async fn mark_variants(&self, mut live: Live) -> Result<(Live, Vec<Digest>), AppError> {
+        let mut of: HashMap<Digest, Vec<VariantRow>> = HashMap::new();
+        for row in self.store().all_variants().await? {
+            of.entry(row.content).or_default().push(row);
+        }
+        let mut dead = Vec::new();
+        for (content, rows) in of {
+            if live.digests.contains(&content) {
+                live.digests.extend(rows.iter().filter_map(|row| row.digest));
+            } else {
+                dead.push(content);
+            }
+        }
+        Ok((live, dead))
+    }
+}
+
+impl Live {
+    fn mark_release(&mut self, row: &ReleaseRow, store: &Store) -> Result<(), AppError> {
+        self.digests.extend([row.manifest, row.rules]);
+        let text = store.read_up_to(&row.manifest, MANIFEST_MAX_BYTES)?;
+        let manifest = Manifest::parse(&text).map_err(AppError::Manifest)?;
+        self.digests.extend(manifest.entries().iter().map(|entry| entry.digest));
+        Ok(())
+    }
+}
+
+const fn needs_blobs(state: ReleaseState) -> bool {
+    match state {
+        ReleaseState::Uploading
+        | ReleaseState::Staging
+        | ReleaseState::Staged
+        | ReleaseState::Active
+        | ReleaseState::Preview
+        | ReleaseState::Superseded => true,
+        ReleaseState::Expired | ReleaseState::Failed => false,
+    }
+}
+
+impl Reconcile for Collection {
+    const NAME: &'static str = "collection";
+
+    type Error = AppError;
+
+    async fn pass(&mut self) -> Result<Duration, AppError> {
+        let config = self.app.effective().config.blobs.clone();
+        let wait = Duration::from_millis(config.collect_interval_ms);
+        if std::mem::take(&mut self.is_first) {
+            return Ok(wait);
+        }
+        let young = Duration::from_millis(config.collect_young_ms);
+        let collected = self.app.collect(young).await?;
+        self.app.metrics().collected_blobs.inc_by(collected.blobs);
+        if collected.blobs > 0 {
+            let (blobs, bytes) = (collected.blobs, collected.bytes);
+            tracing::info!(blobs, bytes, "{blobs} blobs that nothing needed were collected");
+        }
+        Ok(wait)
+    }
+}

@@ -1,0 +1,160 @@
+//! What is over: previews, abandoned uploads, graces, and releases beyond those that are kept?
+
+use std::{collections::BTreeMap, time::Duration};
+
+use nigh_proto::{SiteName, Timestamp, api::ReleaseState};
+
+use super::Reconcile;
+use crate::{
+    app::{App, AppError, surplus},
+    store::ReleaseRow,
+};
+
+/// Previews end on edges by themselves, so this only has to be soon.
+const WAIT: Duration = Duration::from_secs(10);
+
+/// Ends what is over.
+#[derive(Debug)]
+pub(crate) struct Expiry(pub(crate) App);
+
+impl Reconcile for Expiry {
+    const NAME: &'static str = "expiry";
+
+    type Error = AppError;
+
+    async fn pass(&mut self) -> Result<Duration, AppError> {
+        let app = &self.0;
+        let now = app.now();
+        let sites = app.effective().config.sites.clone();
+        let rows = app.store().all_releases().await?;
+        let ended: Vec<ReleaseRow> =
+            rows.iter().filter_map(|row| expire(row, now, sites.upload_expires_ms)).collect();
+        let pruned = unkept(rows, sites.keep_releases as usize, now);
+        let mut tx = app.store().begin().await?;
+        tx.expire_join_tokens(now).await?;
+        let mut noted = Vec::new();
+        for row in ended {
+            // It may have gone on since it was looked at.
+            let current = tx.release(&row.id).await?;
+            if let Some(row) = current.and_then(|row| expire(&row, now, sites.upload_expires_ms)) {
+                tx.update_release(&row).await?;
+                tracing::info!(
+                    site.name = %row.site, release.id = %row.id,
+                    "release {} of {} is {}", row.id, row.site, row.state.label()
+                );
+                noted.push(row);
+            }
+        }
+        for row in &pruned {
+            tx.delete_release(&row.id).await?;
+        }
+        let has_changed = !noted.is_empty() || !pruned.is_empty();
+        if has_changed {
+            tx.raise_revision().await?;
+        }
+        tx.commit().await?;
+        if has_changed {
+            app.note(&noted);
+            app.publish().await?;
+        }
+        Ok(WAIT)
+    }
+}
+
+/// The release as it is after what is over has ended; `None` when nothing is.
+fn expire(row: &ReleaseRow, now: Timestamp, upload_expires_ms: u64) -> Option<ReleaseRow> {
+    let mut row = row.clone();
+    let is_past = |time: Option<Timestamp>| time.is_some_and(|time| time <= now);
+    match row.state {
+        ReleaseState::Uploading => {
+            let age_ms = now.ms_since(row.created_at);
+            if u64::try_from(age_ms).unwrap_or(0) < upload_expires_ms {
+                return None;
+            }
+            row.failure = Some("its upload was abandoned".to_owned());
+            row.state = ReleaseState::Expired;
+        }
+        ReleaseState::Preview if is_past(row.preview_expires_at) => {
+            row.state = ReleaseState::Expired;
+            row.failure = Some("its preview has expired".to_owned());
+        }
+        ReleaseState::Active if row.preview_host.is_some() && is_past(row.preview_expires_at) => {
+            row.preview_host = None;
+        }
+        ReleaseState::Superseded if is_past(row.grace_until) => row.grace_until = None,
+        _ => return None,
+    }
+    Some(row)
+}
+
+/// Releases that are not kept: beyond the newest `keep` of their site, and past their grace. The
+/// one that rollback goes to always stays. `rows` are all releases, oldest first.
+fn unkept(rows: Vec<ReleaseRow>, keep: usize, now: Timestamp) -> Vec<ReleaseRow> {
+    let mut sites: BTreeMap<SiteName, Vec<ReleaseRow>> = BTreeMap::new();
+    for row in rows.into_iter().rev() {
+        sites.entry(row.site.clone()).or_default().push(row);
+    }
+    let unkept = sites.into_values().flat_map(|rows| {
+        let previous = rows
+            .iter()
+            .filter(|row| row.state == ReleaseState::Superseded)
+            .max_by_key(|row| (row.activated_at, row.id.clone()))
+            .map(|row| row.id.clone());
+        let unkept = surplus(&rows, keep)
+            .filter(|row| row.state != ReleaseState::Staged)
+            .filter(|row| row.grace_until.is_none_or(|until| until <= now))
+            .filter(|row| previous.as_ref() != Some(&row.id));
+        unkept.cloned().collect::<Vec<_>>()
+    });
+    unkept.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::fixture::{release, release_row};
+
+    fn at(unix_ms: i64) -> Timestamp {
+        Timestamp::from_unix_ms(unix_ms)
+    }
+
+    #[test]
+    fn previews_uploads_and_graces_end_in_time() {
+        let preview = ReleaseRow {
+            preview_host: Some("a--docs.nigh.test".parse().unwrap()),
+            preview_expires_at: Some(at(100)),
+            ..release_row(1, ReleaseState::Preview)
+        };
+        let promoted = ReleaseRow { state: ReleaseState::Active, ..preview.clone() };
+        let grace =
+            ReleaseRow { grace_until: Some(at(100)), ..release_row(1, ReleaseState::Superseded) };
+        let upload = release_row(1, ReleaseState::Uploading);
+        for row in [preview.clone(), promoted.clone(), grace.clone(), upload.clone()] {
+            assert_eq!(expire(&row, at(99), 100), None, "{row:?}");
+        }
+        let ended = |row: &ReleaseRow| expire(row, at(100), 100).unwrap();
+        assert_eq!(ended(&preview).state, ReleaseState::Expired);
+        assert_eq!(ended(&promoted).state, ReleaseState::Active);
+        assert_eq!(ended(&promoted).preview_host, None);
+        assert_eq!(ended(&grace).grace_until, None);
+        assert_eq!(ended(&upload).state, ReleaseState::Expired);
+    }
+
+    #[test]
+    fn a_release_in_its_grace_and_the_one_before_are_kept_however_many_there_are() {
+        let superseded = |number: u64, grace_until: Option<i64>| ReleaseRow {
+            activated_at: Some(at(i64::try_from(number).unwrap())),
+            grace_until: grace_until.map(at),
+            ..release_row(number, ReleaseState::Superseded)
+        };
+        let rows = vec![
+            superseded(1, None),
+            superseded(2, Some(200)),
+            superseded(3, None),
+            release_row(4, ReleaseState::Active),
+            release_row(5, ReleaseState::Expired),
+        ];
+        let gone: Vec<_> = unkept(rows, 1, at(100)).into_iter().map(|row| row.id).collect();
+        assert_eq!(gone, [release(1)]);
+    }
+}

@@ -1,0 +1,88 @@
+//! Which releases may go live, and which edges begin or cease to lag?
+
+use std::{collections::BTreeSet, time::Duration};
+
+use nigh_proto::ReleaseId;
+
+use super::Reconcile;
+use crate::{
+    app::{App, AppError},
+    fleet::{activation::Decision, lagging},
+};
+
+/// While something is staging: edges that fall silent are noticed this soon.
+const STAGING_WAIT: Duration = Duration::from_millis(500);
+const IDLE_WAIT: Duration = Duration::from_secs(5);
+
+/// Runs on every report and every change.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    app: App,
+    /// Releases that were warned of.
+    stuck: BTreeSet<ReleaseId>,
+}
+
+impl Progress {
+    pub(crate) fn new(app: App) -> Self {
+        Self { app, stuck: BTreeSet::new() }
+    }
+
+    async fn settle_lagging(&self) -> Result<(), AppError> {
+        let changes = {
+            let world = self.app.world();
+            lagging::changes(&world, &self.app.statuses(), self.app.instant())
+        };
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.app.store().begin().await?;
+        for change in &changes {
+            tx.set_lagging(&change.site, &change.edge, change.is_lagging).await?;
+        }
+        tx.raise_revision().await?;
+        tx.commit().await?;
+        self.app.publish().await?;
+        for lagging::Change { site, edge, is_lagging } in changes {
+            let what = if is_lagging { "lags behind" } else { "has caught up with" };
+            tracing::info!(site.name = %site, edge.name = %edge, "{edge} {what} {site}");
+        }
+        Ok(())
+    }
+
+    async fn settle_staging(&mut self) -> Result<(), AppError> {
+        let world = self.app.world();
+        for (site, release) in world.staging() {
+            match self.app.decision(release) {
+                Decision::Wait { .. } => {}
+                Decision::Go { lagging } => self.app.go(&release.id, &lagging).await?,
+                Decision::Stuck => {
+                    if self.stuck.insert(release.id.clone()) {
+                        tracing::warn!(
+                            site.name = %site.name,
+                            release.id = %release.id,
+                            "no edge has staged {} of {} by its deadline; still waiting",
+                            release.id,
+                            site.name,
+                        );
+                    }
+                }
+            }
+        }
+        self.stuck.retain(|id| world.staging().any(|(_, release)| release.id == *id));
+        Ok(())
+    }
+}
+
+impl Reconcile for Progress {
+    const NAME: &'static str = "progress";
+
+    type Error = AppError;
+
+    async fn pass(&mut self) -> Result<Duration, AppError> {
+        self.app.observe_progress();
+        self.settle_staging().await?;
+        self.settle_lagging().await?;
+        let is_staging = self.app.world().staging().next().is_some();
+        Ok(if is_staging { STAGING_WAIT } else { IDLE_WAIT })
+    }
+}

@@ -1,0 +1,73 @@
+//! Which certificates are near their end?
+
+use std::{sync::Arc, time::Duration};
+
+use nigh_proto::Timestamp;
+
+use super::Reconcile;
+use crate::{
+    app::{App, AppError},
+    ca::{Issued, Keys, is_due},
+};
+
+const WAIT: Duration = Duration::from_secs(10 * 60);
+
+/// Renews at two thirds of a certificate's life: those of sites, and control's own.
+#[derive(Debug)]
+pub(crate) struct Renewal {
+    app: App,
+    keys: Arc<Keys>,
+    not_before: Timestamp,
+    not_after: Timestamp,
+}
+
+impl Renewal {
+    /// `own` is what `keys` hold.
+    pub(crate) fn new(app: App, keys: Arc<Keys>, own: &Issued) -> Self {
+        Self { app, keys, not_before: own.not_before, not_after: own.not_after }
+    }
+
+    fn renew_own(&mut self) -> Result<(), AppError> {
+        let now = self.app.now();
+        if !is_due(self.not_before, self.not_after, now) {
+            return Ok(());
+        }
+        let names = self.app.effective().config.certificate_names();
+        let issued = self.app.authority().issue(&names, now)?;
+        if let Err(error) = self.keys.replace(&issued) {
+            // The old one still has a third of its life.
+            tracing::error!(%error, "control's own certificate was not renewed");
+            return Ok(());
+        }
+        (self.not_before, self.not_after) = (issued.not_before, issued.not_after);
+        Ok(())
+    }
+}
+
+impl Reconcile for Renewal {
+    const NAME: &'static str = "renewal";
+
+    type Error = AppError;
+
+    async fn pass(&mut self) -> Result<Duration, AppError> {
+        self.renew_own()?;
+        let now = self.app.now();
+        let mut due = self.app.store().certificates().await?;
+        due.retain(|row| is_due(row.not_before, row.not_after, now));
+        if due.is_empty() {
+            return Ok(WAIT);
+        }
+        let mut tx = self.app.store().begin().await?;
+        for row in &due {
+            let names: Vec<String> = row.names.iter().map(ToString::to_string).collect();
+            if let Some(renewed) = self.app.issue(&row.id, &names)? {
+                tx.put_certificate(&renewed).await?;
+            }
+        }
+        tx.raise_revision().await?;
+        tx.commit().await?;
+        self.app.publish().await?;
+        tracing::info!(certificates_total = due.len(), "{} certificates were renewed", due.len());
+        Ok(WAIT)
+    }
+}

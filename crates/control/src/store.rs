@@ -1,0 +1,147 @@
+//! What does control remember, and how is it asked?
+//!
+//! The only place with SQL. Every query is a method with typed arguments and rows; which of them
+//! belong together is decided in `app`, which opens a [`Tx`], calls its methods and commits. The
+//! SQL keeps to what SQLite and PostgreSQL share: `$1` parameters, `ON CONFLICT`, no text dates.
+
+mod authority;
+mod certificates;
+mod error;
+mod machines;
+mod releases;
+mod row;
+mod sites;
+mod tokens;
+mod variants;
+mod world;
+
+use std::{
+    fs::OpenOptions,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+
+use sqlx::{
+    SqlitePool, Transaction,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+pub(crate) use authority::AuthorityRow;
+pub(crate) use certificates::CertificateRow;
+pub(crate) use error::{OpenError, StoreError};
+pub(crate) use machines::{JoinTokenRow, MachineRow};
+pub(crate) use releases::{ReleaseFilter, ReleaseRow};
+pub(crate) use sites::{HostRow, SiteRow};
+pub(crate) use tokens::TokenRow;
+pub(crate) use variants::VariantRow;
+
+/// The database that runs below; PostgreSQL will be a second choice here.
+type Db = sqlx::Sqlite;
+
+/// How long a statement waits for another process that has the file, such as a backup.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Readers at once; SQLite lets them go on beside the one writer.
+const READERS_MAX: u32 = 4;
+
+/// Control's database; cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Store {
+    /// One connection, so that writers queue here and never fail with "busy".
+    writer: SqlitePool,
+    reader: SqlitePool,
+}
+
+/// A transaction of the one writer. Dropped without [`commit`](Tx::commit), nothing happened.
+#[derive(Debug)]
+pub(crate) struct Tx(Transaction<'static, Db>);
+
+impl Store {
+    /// Opens the database at `url` (`sqlite:PATH`), or `default_file`, and brings its schema up
+    /// to date. The file is made readable for its owner only: it holds private keys.
+    pub(crate) async fn open(url: Option<&str>, default_file: &Path) -> Result<Self, OpenError> {
+        let options = match url {
+            Some(url) => SqliteConnectOptions::from_str(url).map_err(OpenError::Url)?,
+            None => SqliteConnectOptions::new().filename(default_file),
+        };
+        let file = options.get_filename().to_path_buf();
+        create_private(&file).map_err(|source| OpenError::File { file: file.clone(), source })?;
+        let options = options
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT)
+            .foreign_keys(true);
+        let open = |source| OpenError::Open { file: file.clone(), source };
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_with(options.clone())
+            .await
+            .map_err(open)?;
+        sqlx::migrate!("../../migrations/sqlite")
+            .run(&writer)
+            .await
+            .map_err(|source| OpenError::Migrate { file: file.clone(), source })?;
+        let reader = SqlitePoolOptions::new()
+            .max_connections(READERS_MAX)
+            .min_connections(1)
+            .connect_with(options)
+            .await
+            .map_err(open)?;
+        Ok(Self { writer, reader })
+    }
+
+    /// Begins a transaction; waits for the one before it.
+    pub(crate) async fn begin(&self) -> Result<Tx, StoreError> {
+        Ok(Tx(self.writer.begin().await?))
+    }
+
+    /// Proves that the database can be written, by writing.
+    pub(crate) async fn check_writable(&self) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        sqlx::query("UPDATE fleet SET revision = revision WHERE id = 1")
+            .execute(&mut *tx.0)
+            .await?;
+        tx.commit().await
+    }
+
+    /// Closes the database; waits for statements under way.
+    pub(crate) async fn close(&self) {
+        self.reader.close().await;
+        self.writer.close().await;
+    }
+}
+
+impl Tx {
+    /// Makes everything since [`Store::begin`] durable.
+    pub(crate) async fn commit(self) -> Result<(), StoreError> {
+        Ok(self.0.commit().await?)
+    }
+
+    /// Raises the fleet's revision: what this transaction changes is for machines. Returns it.
+    pub(crate) async fn raise_revision(&mut self) -> Result<u64, StoreError> {
+        self.raise_revision_to(0).await
+    }
+
+    /// Raises the revision by one, or to `floor` when that is more.
+    pub(crate) async fn raise_revision_to(&mut self, floor: u64) -> Result<u64, StoreError> {
+        let floor = i64::try_from(floor).unwrap_or(i64::MAX);
+        let revision: i64 = sqlx::query_scalar(
+            "UPDATE fleet SET revision = CASE WHEN revision + 1 > $1 THEN revision + 1 ELSE $1 END \
+             WHERE id = 1 RETURNING revision",
+        )
+        .bind(floor)
+        .fetch_one(&mut *self.0)
+        .await?;
+        Ok(revision.unsigned_abs())
+    }
+}
+
+fn create_private(file: &PathBuf) -> std::io::Result<()> {
+    OpenOptions::new().create(true).append(true).mode(0o600).open(file).map(drop)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,42 @@
+//! Where is control's CA kept?
+
+use super::{Store, StoreError, row::Columns};
+
+/// Control's own CA, as PEM.
+#[derive(Clone)]
+pub(crate) struct AuthorityRow {
+    pub certificate_pem: String,
+    pub key_pem: String,
+}
+
+impl std::fmt::Debug for AuthorityRow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AuthorityRow")
+    }
+}
+
+impl Store {
+    pub(crate) async fn authority(&self) -> Result<Option<AuthorityRow>, StoreError> {
+        let row = sqlx::query("SELECT certificate_pem, key_pem FROM authority WHERE id = 1")
+            .fetch_optional(&self.reader)
+            .await?;
+        row.map(|row| {
+            let row = Columns(&row);
+            Ok(AuthorityRow {
+                certificate_pem: row.get("certificate_pem")?,
+                key_pem: row.get("key_pem")?,
+            })
+        })
+        .transpose()
+    }
+
+    /// Keeps the CA of a first start; fails as taken when there is one.
+    pub(crate) async fn insert_authority(&self, authority: &AuthorityRow) -> Result<(), StoreError> {
+        sqlx::query("INSERT INTO authority (id, certificate_pem, key_pem) VALUES (1, $1, $2)")
+            .bind(&authority.certificate_pem)
+            .bind(&authority.key_pem)
+            .execute(&self.writer)
+            .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,50 @@
+//! What can keep control from remembering?
+
+use std::{io, path::PathBuf};
+
+use sqlx::error::ErrorKind;
+
+/// Why the database was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("database.url is not one that SQLite understands; try sqlite:/path/to/control.db")]
+    Url(#[source] sqlx::Error),
+    #[error("cannot open or make {file}", file = file.display())]
+    File { file: PathBuf, source: io::Error },
+    #[error("cannot open the database {file}", file = file.display())]
+    Open { file: PathBuf, source: sqlx::Error },
+    #[error(
+        "cannot bring the database {file} to this version's schema; was it used by a newer nigh?",
+        file = file.display()
+    )]
+    Migrate { file: PathBuf, source: sqlx::migrate::MigrateError },
+}
+
+/// Why a query gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A name is taken, by a unique index.
+    #[error("this name is taken")]
+    Taken(#[source] sqlx::Error),
+    #[error("the disk that holds the database is full; make room on it")]
+    Full(#[source] sqlx::Error),
+    #[error("the database cannot be asked")]
+    Query(#[source] sqlx::Error),
+    #[error("the database holds {text:?} in column {column}, which this version cannot read")]
+    Damaged { column: &'static str, text: String },
+}
+
+/// `SQLITE_FULL`: no room on the disk, or in the quota.
+const SQLITE_FULL: &str = "13";
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match error.as_database_error() {
+            Some(database) if database.kind() == ErrorKind::UniqueViolation => Self::Taken(error),
+            Some(database) if database.code().is_some_and(|code| code == SQLITE_FULL) => {
+                Self::Full(error)
+            }
+            _ => Self::Query(error),
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Which releases are there, and how far have they come?
+
+use nigh_proto::{
+    Digest, Host, ReleaseId, SiteName, Timestamp,
+    api::{ReleaseState, SourceView},
+};
+
+use super::{
+    Store, StoreError, Tx,
+    row::{Columns, signed},
+};
+
+/// A release.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ReleaseRow {
+    pub id: ReleaseId,
+    pub site: SiteName,
+    pub state: ReleaseState,
+    pub manifest: Digest,
+    pub rules: Digest,
+    pub variants: Option<Digest>,
+    pub files_total: u64,
+    pub bytes_total: u64,
+    pub message: Option<String>,
+    pub source: Option<SourceView>,
+    pub pushed_by: Option<String>,
+    pub created_at: Timestamp,
+    pub finalized_at: Option<Timestamp>,
+    /// When edges were last told to stage it.
+    pub staging_at: Option<Timestamp>,
+    /// Whether it goes live as soon as edges have staged it.
+    pub goes_live: bool,
+    pub activated_at: Option<Timestamp>,
+    /// The revision that made it live.
+    pub live_revision: Option<u64>,
+    /// Until when its immutable files stay reachable after it was superseded.
+    pub grace_until: Option<Timestamp>,
+    /// The host of its own, for a preview.
+    pub preview_host: Option<Host>,
+    pub preview_expires_at: Option<Timestamp>,
+    pub failure: Option<String>,
+}
+
+/// Which releases of a site are listed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ReleaseFilter {
+    pub state: Option<ReleaseState>,
+    /// Only older ones than this id.
+    pub before: Option<String>,
+}
+
+/// Every state, for reading its word back.
+const STATES: [ReleaseState; 8] = [
+    ReleaseState::Uploading,
+    ReleaseState::Staging,
+    ReleaseState::Staged,
+    ReleaseState::Active,
+    ReleaseState::Preview,
+    ReleaseState::Superseded,
+    ReleaseState::Expired,
+    ReleaseState::Failed,
+];
+
+/// The state that a word stands for.
+pub(crate) fn state_of(label: &str) -> Option<ReleaseState> {
+    STATES.into_iter().find(|state| state.label() == label)
+}
+
+impl ReleaseRow {
+    pub(super) fn read(row: &Columns<'_>) -> Result<Self, StoreError> {
+        let state: String = row.get("state")?;
+        let source: Option<String> = row.get("source")?;
+        Ok(Self {
+            id: row.parse("id")?,
+            site: row.parse("site")?,
+            state: state_of(&state).ok_or(StoreError::Damaged { column: "state", text: state })?,
+            manifest: row.digest("manifest")?,
+            rules: row.digest("rules")?,
+            variants: row.digest_optional("variants")?,
+            files_total: row.number("files_total")?,
+            bytes_total: row.number("bytes_total")?,
+            message: row.get("message")?,
+            source: source.and_then(|text| serde_json::from_str(&text).ok()),
+            pushed_by: row.get("pushed_by")?,
+            created_at: row.time("created_at")?,
+            finalized_at: row.time_optional("finalized_at")?,
+            staging_at: row.time_optional("staging_at")?,
+            goes_live: row.get("goes_live")?,
+            activated_at: row.time_optional("activated_at")?,
+            live_revision: row.get::<Option<i64>>("live_revision")?.map(i64::unsigned_abs),
+            grace_until: row.time_optional("grace_until")?,
+            preview_host: row.parse_optional("preview_host")?,
+            preview_expires_at: row.time_optional("preview_expires_at")?,
+            failure: row.get("failure")?,
+        })
+    }
+}
+
+fn unix_ms(time: Option<Timestamp>) -> Option<i64> {
+    time.map(Timestamp::unix_ms)
+}
+
+impl Store {
+    /// The releases of `site` whose id ends in `suffix`: at most two, which is enough to see that
+    /// it is ambiguous.
+    pub(crate) async fn releases_by_suffix(
+        &self,
+        site: &SiteName,
+        suffix: &str,
+    ) -> Result<Vec<ReleaseRow>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM releases WHERE site = $1 AND id LIKE $2 LIMIT 2")
+            .bind(site.as_str())
+            .bind(format!("%{suffix}"))
+            .fetch_all(&self.reader)
+            .await?;
+        rows.iter().map(|row| ReleaseRow::read(&Columns(row))).collect()
+    }
+
+    /// At most `limit` releases of a site, newest first.
+    pub(crate) async fn releases(
+        &self,
+        site: &SiteName,
+        filter: &ReleaseFilter,
+        limit: u32,
+    ) -> Result<Vec<ReleaseRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM releases WHERE site = $1 AND ($2 IS NULL OR state = $2) \
+             AND ($3 IS NULL OR id < $3) ORDER BY id DESC LIMIT $4",
+        )
+        .bind(site.as_str())
+        .bind(filter.state.map(ReleaseState::label))
+        .bind(filter.before.as_deref())
+        .bind(i64::from(limit))
+        .fetch_all(&self.reader)
+        .await?;
+        rows.iter().map(|row| ReleaseRow::read(&Columns(row))).collect()
+    }
+
+    /// Every release of every site, oldest first: what expiry and collection look at.
+    pub(crate) async fn all_releases(&self) -> Result<Vec<ReleaseRow>, StoreError> {
+        let rows =
+            sqlx::query("SELECT * FROM releases ORDER BY id").fetch_all(&self.reader).await?;
+        rows.iter().map(|row| ReleaseRow::read(&Columns(row))).collect()
+    }
+
+    /// How many releases a site has.
+    pub(crate) async fn releases_total(&self, site: &SiteName) -> Result<u64, StoreError> {
+        let total: i64 = sqlx::query_scalar("SELECT count(*) FROM releases WHERE site = $1")
+            .bind(site.as_str())
+            .fetch_one(&self.reader)
+            .await?;
+        Ok(total.unsigned_abs())
+    }
+}
+
+impl Tx {
+    /// The release as this transaction sees it.
+    pub(crate) async fn release(&mut self, id: &ReleaseId) -> Result<Option<ReleaseRow>, StoreError> {
+        let row = sqlx::query("SELECT * FROM releases WHERE id = $1")
+            .bind(id.as_str())
+            .fetch_optional(&mut *self.0)
+            .await?;
+        row.map(|row| ReleaseRow::read(&Columns(&row))).transpose()
+    }
+
+    /// The releases of a site in `state`, newest first.
+    pub(crate) async fn releases_in(
+        &mut self,
+        site: &SiteName,
+        state: ReleaseState,
+    ) -> Result<Vec<ReleaseRow>, StoreError> {
+        let rows =
+            sqlx::query("SELECT * FROM releases WHERE site = $1 AND state = $2 ORDER BY id DESC")
+                .bind(site.as_str())
+                .bind(state.label())
+                .fetch_all(&mut *self.0)
+                .await?;
+        rows.iter().map(|row| ReleaseRow::read(&Columns(row))).collect()
+    }
+
+    pub(crate) async fn insert_release(&mut self, row: &ReleaseRow) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO releases (id, site, state, manifest, rules, files_total, bytes_total, \
+             message, source, pushed_by, created_at, preview_host, preview_expires_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+        )
+        .bind(row.id.as_str())
+        .bind(row.site.as_str())
+        .bind(row.state.label())
+        .bind(&row.manifest.as_bytes()[..])
+        .bind(&row.rules.as_bytes()[..])
+        .bind(signed(row.files_total))
+        .bind(signed(row.bytes_total))
+        .bind(row.message.as_deref())
+        .bind(row.source.as_ref().and_then(|source| serde_json::to_string(source).ok()))
+        .bind(row.pushed_by.as_deref())
+        .bind(row.created_at.unix_ms())
+        .bind(row.preview_host.as_ref().map(Host::as_str))
+        .bind(unix_ms(row.preview_expires_at))
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
+    }
+
+    /// Writes everything of `row` that changes in a release's life, except its variants.
+    pub(crate) async fn update_release(&mut self, row: &ReleaseRow) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE releases SET state = $2, finalized_at = $3, staging_at = $4, goes_live = $5, \
+             activated_at = $6, live_revision = $7, grace_until = $8, preview_host = $9, \
+             preview_expires_at = $10, failure = $11 WHERE id = $1",
+        )
+        .bind(row.id.as_str())
+        .bind(row.state.label())
+        .bind(unix_ms(row.finalized_at))
+        .bind(unix_ms(row.staging_at))
+        .bind(row.goes_live)
+        .bind(unix_ms(row.activated_at))
+        .bind(row.live_revision.map(signed))
+        .bind(unix_ms(row.grace_until))
+        .bind(row.preview_host.as_ref().map(Host::as_str))
+        .bind(unix_ms(row.preview_expires_at))
+        .bind(row.failure.as_deref())
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
+    }
+
+    /// Attaches an index of variants; whether the release is still there.
+    pub(crate) async fn set_variants(
+        &mut self,
+        id: &ReleaseId,
+        variants: Digest,
+    ) -> Result<bool, StoreError> {
+        let done = sqlx::query("UPDATE releases SET variants = $2 WHERE id = $1")
+            .bind(id.as_str())
+            .bind(&variants.as_bytes()[..])
+            .execute(&mut *self.0)
+            .await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    pub(crate) async fn delete_release(&mut self, id: &ReleaseId) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM releases WHERE id = $1")
+            .bind(id.as_str())
+            .execute(&mut *self.0)
+            .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,66 @@
+//! What does the whole fleet look like at one revision?
+
+use std::collections::BTreeMap;
+
+use nigh_proto::SiteName;
+
+use super::{
+    CertificateRow, HostRow, MachineRow, ReleaseRow, SiteRow, Store, StoreError, row::Columns,
+};
+use crate::fleet::{Site, World};
+
+impl Store {
+    /// Everything that machines are told, read at one moment.
+    ///
+    /// Releases that no machine holds (uploading, expired, failed) are left out.
+    pub(crate) async fn world(&self) -> Result<World, StoreError> {
+        let mut tx = self.reader.begin().await?;
+        let revision: i64 = sqlx::query_scalar("SELECT revision FROM fleet WHERE id = 1")
+            .fetch_one(&mut *tx)
+            .await?;
+        let mut sites: BTreeMap<SiteName, Site> = BTreeMap::new();
+        for row in &sqlx::query("SELECT * FROM sites").fetch_all(&mut *tx).await? {
+            let SiteRow { name, created_at, active } = SiteRow::read(&Columns(row))?;
+            sites.insert(name.clone(), Site::new(name, created_at, active));
+        }
+        let hosts = sqlx::query("SELECT * FROM hosts ORDER BY is_default DESC, host");
+        for row in &hosts.fetch_all(&mut *tx).await? {
+            let row = HostRow::read(&Columns(row))?;
+            if let Some(site) = sites.get_mut(&row.site) {
+                site.hosts.push(row.host);
+            }
+        }
+        let releases = sqlx::query(
+            "SELECT * FROM releases WHERE state IN \
+             ('staging', 'staged', 'active', 'preview', 'superseded') ORDER BY id DESC",
+        );
+        for row in &releases.fetch_all(&mut *tx).await? {
+            let row = ReleaseRow::read(&Columns(row))?;
+            if let Some(site) = sites.get_mut(&row.site) {
+                site.releases.push(row);
+            }
+        }
+        for row in &sqlx::query("SELECT site, machine FROM lagging").fetch_all(&mut *tx).await? {
+            let row = Columns(row);
+            if let Some(site) = sites.get_mut(&row.parse::<SiteName>("site")?) {
+                site.lagging.push(row.parse("machine")?);
+            }
+        }
+        let machines =
+            sqlx::query("SELECT * FROM machines ORDER BY name").fetch_all(&mut *tx).await?;
+        let certificates =
+            sqlx::query("SELECT * FROM certificates ORDER BY id").fetch_all(&mut *tx).await?;
+        Ok(World {
+            revision: revision.unsigned_abs(),
+            sites: sites.into_values().collect(),
+            machines: machines
+                .iter()
+                .map(|row| MachineRow::read(&Columns(row)))
+                .collect::<Result<_, _>>()?,
+            certificates: certificates
+                .iter()
+                .map(|row| CertificateRow::read(&Columns(row)))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}
