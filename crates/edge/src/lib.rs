@@ -1,1 +1,40 @@
-//! (being written)
+//! Serves sites from this machine's own disk over HTTP/1.1 and HTTP/2.
+//!
+//! `server` starts it all. Requests: `connection` accepts and bounds them (`stall`, `tls`),
+//! `service` counts and logs them, `answer` decides with `authority` and `respond` what they get,
+//! `body` sends it. What is served is a `world`, an immutable snapshot. The way there: the replica
+//! brings a state, `stager` sees what it needs, `stage` fetches through `intake` from a `source`,
+//! `load` builds releases. `shelf` holds bytes in memory, `heal` and `upkeep` keep those on disk
+//! whole.
+
+mod access_log;
+mod answer;
+mod authority;
+mod body;
+mod config;
+mod connection;
+mod edge;
+mod heal;
+mod intake;
+mod load;
+mod machine_metrics;
+mod metrics;
+mod plain;
+mod respond;
+mod server;
+mod service;
+mod shelf;
+mod source;
+mod stage;
+mod stager;
+mod stall;
+mod tls;
+mod upkeep;
+mod world;
+
+pub use access_log::{AccessLogConfig, Format, LogFileError, Output};
+pub use config::{
+    EdgeConfig, HttpConfig, HttpsConfig, InvalidConfig, LimitsConfig, OpsConfig, StorageConfig,
+};
+pub use server::{EdgeServer, StartError};
+pub use source::{BlobSource, Fetching};

@@ -1,0 +1,63 @@
+//! What does this machine know of itself, at the moment somebody asks?
+
+use std::{fmt, sync::Arc};
+
+use nigh_core::hot::HotCache;
+use nigh_replica::Replica;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{MetricType, gauge::ConstGauge},
+};
+
+/// Reads gauges when they are asked for.
+#[derive(Debug)]
+pub(crate) struct MachineCollector {
+    pub(crate) replica: Replica,
+    pub(crate) hot: Arc<HotCache>,
+}
+
+impl Collector for MachineCollector {
+    fn encode(&self, mut page: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let health = self.replica.health();
+        let revision = self.replica.state().borrow().as_ref().map(|state| state.revision().0);
+        let usage = self.hot.usage();
+        for (name, help, value) in [
+            (
+                "nigh_machine_control_connected",
+                "Whether the stream from control is open",
+                f64::from(u8::from(self.replica.is_connected())),
+            ),
+            (
+                "nigh_machine_revision",
+                "The revision on this disk",
+                revision.unwrap_or_default() as f64,
+            ),
+            (
+                "nigh_machine_cpu_steal_ratio",
+                "CPU time that the host took away",
+                health.cpu_steal_ratio,
+            ),
+            ("nigh_edge_cache_bytes", "Bodies in memory", usage.bytes as f64),
+            ("nigh_edge_cache_bodies", "Bodies in memory, by number", usage.bodies as f64),
+        ] {
+            let gauge = ConstGauge::new(value);
+            gauge.encode(page.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+        }
+        let mut pressure = page.encode_descriptor(
+            "nigh_machine_pressure_ratio",
+            "Pressure stall over 10 s",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (resource, value) in [
+            ("cpu", health.cpu_pressure_ratio),
+            ("io", health.io_pressure_ratio),
+            ("memory", health.memory_pressure_ratio),
+        ] {
+            let gauge = ConstGauge::new(value);
+            gauge.encode(pressure.encode_family(&[("resource", resource)])?)?;
+        }
+        Ok(())
+    }
+}
