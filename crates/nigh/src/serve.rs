@@ -13,6 +13,7 @@ use nigh_daemon::{
     Context, LogConfig, Notify, Role, Setup, Sockets, TcpListen, logging, notify::watchdog_timeout,
 };
 use nigh_dns::{DnsConfig, DnsServer};
+use nigh_edge::{EdgeConfig, EdgeServer};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -43,6 +44,8 @@ pub(crate) struct Args {
 enum RoleName {
     /// Decides what the fleet holds
     Control,
+    /// Serves visitors
+    Edge,
     /// Answers DNS
     Dns,
 }
@@ -73,6 +76,7 @@ macro_rules! role_config {
 }
 
 role_config!(ControlConfig);
+role_config!(EdgeConfig);
 role_config!(DnsConfig);
 
 pub(crate) fn run(
@@ -84,6 +88,7 @@ pub(crate) fn run(
     let serve = Serve { args, global, environment, console };
     match args.role {
         RoleName::Control => serve.role::<ControlServer>(),
+        RoleName::Edge => serve.role::<EdgeServer>(),
         RoleName::Dns => serve.role::<DnsServer>(),
     }
 }

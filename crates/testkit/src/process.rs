@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 
 use crate::listeners::{Listeners, Notifications};
 
@@ -46,6 +46,8 @@ pub struct Process {
     program: Program,
     notifications: Notifications,
     child: Option<Child>,
+    /// Held apart from the child, whose `wait` would close it.
+    stdin: Option<ChildStdin>,
     listeners: Listeners,
 }
 
@@ -53,7 +55,13 @@ impl Process {
     /// A process that has not started yet.
     pub fn new(program: Program) -> Result<Self> {
         let notifications = Notifications::open().context("could not open a notify socket")?;
-        Ok(Self { program, notifications, child: None, listeners: Listeners::default() })
+        Ok(Self {
+            program,
+            notifications,
+            child: None,
+            stdin: None,
+            listeners: Listeners::default(),
+        })
     }
 
     pub fn name(&self) -> &str {
@@ -81,6 +89,7 @@ impl Process {
             bail!("{} runs already", self.name());
         }
         let child = self.child.insert(self.program.spawn(self.notifications.address())?);
+        self.stdin = child.stdin.take();
         let pid = child.id().context("the child has ended before it was looked at")?;
         let ready = tokio::select! {
             ready = self.notifications.ready(pid) => Ok(ready?),

@@ -65,11 +65,18 @@ impl Report {
         };
         let site = &self.site;
         match ended {
-            Ended::Live | Ended::Lost => format!(
-                "{} {url}\nrelease {release} of {site} is {} after {duration}; back to the one before: nigh rollback --site {site}",
-                console.green("✓"),
-                self.state.label(),
-            ),
+            Ended::Live | Ended::Lost => {
+                let (tick, state) = (console.green("✓"), self.state.label());
+                let next = match self.state {
+                    ReleaseState::Preview => {
+                        format!("make it live: nigh release activate {release} --site {site}")
+                    }
+                    _ => format!("back to the one before: nigh rollback --site {site}"),
+                };
+                format!(
+                    "{tick} {url}\nrelease {release} of {site} is {state} after {duration}\n{next}"
+                )
+            }
             Ended::Partial => format!(
                 "{url}\nrelease {release} of {site} is {} after {duration}; behind are {} (left out of DNS answers until they have caught up)",
                 self.state.label(),
