@@ -9,9 +9,7 @@ mod uploads;
 
 use std::{path::Path, sync::Arc};
 
-use nigh_core::blob::{
-    BlobStat, FileError, InsertError, OpenError, ReadError, Store, StoreOptions, Usage,
-};
+use nigh_core::blob::{BlobStat, InsertError, OpenError, ReadError, Store, StoreOptions, Usage};
 use nigh_proto::Digest;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, Semaphore};
 
@@ -63,7 +61,10 @@ impl Blobs {
     }
 
     /// Takes in a pack as it arrives.
-    pub(crate) async fn insert_pack(&self, pack: Pipe) -> Result<nigh_core::blob::Inserted, InsertError> {
+    pub(crate) async fn insert_pack(
+        &self,
+        pack: Pipe,
+    ) -> Result<nigh_core::blob::Inserted, InsertError> {
         let _place = self.inserts.acquire().await.expect("this semaphore is never closed");
         let store = self.store.clone();
         blocking(move || store.insert_pack(pack)).await
@@ -90,12 +91,6 @@ impl Blobs {
 
     pub(crate) fn usage(&self) -> Usage {
         self.store.usage()
-    }
-
-    /// Forgets a blob that is known to be damaged, so that it can be pushed again.
-    pub(crate) async fn forget(&self, digest: Digest) -> Result<bool, FileError> {
-        let store = self.store.clone();
-        blocking(move || store.forget(&digest)).await
     }
 
     /// How many bytes of an unfinished upload are there.

@@ -53,6 +53,7 @@ impl App {
             }
         }
         tx.commit().await?;
+        self.metrics().release(row.state);
         self.note(&replaced);
         self.publish().await?;
         self.show_release(site, id).await
@@ -103,6 +104,7 @@ impl App {
             tx.update_release(&row).await?;
         }
         tx.commit().await?;
+        self.metrics().release(row.state);
         self.note(&replaced);
         self.publish().await?;
         self.went(&row, lagging);

@@ -108,6 +108,7 @@ impl App {
         }
         tx.insert_release(row).await?;
         tx.commit().await?;
+        self.metrics().release(row.state);
         let store = self.blobs().store().clone();
         let missing = move || store.missing(manifest.entries().iter().map(|entry| &entry.digest));
         Ok(blocking(missing).await)

@@ -77,6 +77,7 @@ impl App {
         tx.update_release(&row).await?;
         tx.raise_revision().await?;
         tx.commit().await?;
+        self.metrics().release(row.state);
         self.note(&replaced);
         self.publish().await?;
         Ok(())

@@ -109,6 +109,7 @@ impl App {
         let now = self.now();
         let mut board = self.board();
         for row in rows {
+            self.metrics().release(row.state);
             board.observe(row, Vec::new(), now);
         }
     }

@@ -35,7 +35,11 @@ pub(crate) enum Decision {
 }
 
 /// Decides from how every edge of the fleet stands.
-pub(crate) fn decide(edges: &[(MachineName, Readiness)], deadline: Timestamp, now: Timestamp) -> Decision {
+pub(crate) fn decide(
+    edges: &[(MachineName, Readiness)],
+    deadline: Timestamp,
+    now: Timestamp,
+) -> Decision {
     let any = |wanted: Readiness| edges.iter().any(|(_, readiness)| *readiness == wanted);
     if edges.is_empty() {
         return Decision::Go { lagging: Vec::new() };

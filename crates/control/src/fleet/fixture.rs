@@ -73,7 +73,7 @@ pub(crate) fn release_row(number: u64, state: ReleaseState) -> ReleaseRow {
 
 /// A world at revision 7, in which release `active` went live at that revision.
 pub(crate) fn world(edges: &[&str], active: Option<u64>, lagging: Option<&str>) -> World {
-    let mut site = Site::new("docs".parse().unwrap(), Timestamp::default(), active.map(release));
+    let mut site = Site::new("docs".parse().unwrap(), active.map(release));
     site.hosts = vec!["docs.nigh.test".parse().unwrap()];
     site.lagging = lagging.into_iter().map(name).collect();
     site.releases = active

@@ -112,7 +112,12 @@ impl Statuses {
     }
 
     /// Whether a machine has said that every blob of `release` is on its disk.
-    pub(crate) fn has_staged(&self, name: &MachineName, site: &SiteName, release: &ReleaseId) -> bool {
+    pub(crate) fn has_staged(
+        &self,
+        name: &MachineName,
+        site: &SiteName,
+        release: &ReleaseId,
+    ) -> bool {
         self.site(name, site).is_some_and(|report| report.staged.contains(release))
     }
 }

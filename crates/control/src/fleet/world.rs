@@ -1,8 +1,6 @@
 //! What does the database say that the fleet should be?
 
-use nigh_proto::{
-    Host, MachineName, ReleaseId, SiteName, Timestamp, api::ReleaseState, report::MachineRole,
-};
+use nigh_proto::{Host, MachineName, ReleaseId, SiteName, api::ReleaseState, report::MachineRole};
 
 use crate::store::{CertificateRow, MachineRow, ReleaseRow};
 
@@ -21,7 +19,6 @@ pub(crate) struct World {
 #[derive(Clone, Debug)]
 pub(crate) struct Site {
     pub name: SiteName,
-    pub created_at: Timestamp,
     pub active: Option<ReleaseId>,
     /// The default one first.
     pub hosts: Vec<Host>,
@@ -58,15 +55,8 @@ impl World {
 }
 
 impl Site {
-    pub(crate) fn new(name: SiteName, created_at: Timestamp, active: Option<ReleaseId>) -> Self {
-        Self {
-            name,
-            created_at,
-            active,
-            hosts: Vec::new(),
-            releases: Vec::new(),
-            lagging: Vec::new(),
-        }
+    pub(crate) fn new(name: SiteName, active: Option<ReleaseId>) -> Self {
+        Self { name, active, hosts: Vec::new(), releases: Vec::new(), lagging: Vec::new() }
     }
 
     pub(crate) fn release(&self, id: &ReleaseId) -> Option<&ReleaseRow> {

@@ -31,7 +31,10 @@ impl Store {
     }
 
     /// Keeps the CA of a first start; fails as taken when there is one.
-    pub(crate) async fn insert_authority(&self, authority: &AuthorityRow) -> Result<(), StoreError> {
+    pub(crate) async fn insert_authority(
+        &self,
+        authority: &AuthorityRow,
+    ) -> Result<(), StoreError> {
         sqlx::query("INSERT INTO authority (id, certificate_pem, key_pem) VALUES (1, $1, $2)")
             .bind(&authority.certificate_pem)
             .bind(&authority.key_pem)

@@ -155,7 +155,10 @@ impl Store {
 
 impl Tx {
     /// The release as this transaction sees it.
-    pub(crate) async fn release(&mut self, id: &ReleaseId) -> Result<Option<ReleaseRow>, StoreError> {
+    pub(crate) async fn release(
+        &mut self,
+        id: &ReleaseId,
+    ) -> Result<Option<ReleaseRow>, StoreError> {
         let row = sqlx::query("SELECT * FROM releases WHERE id = $1")
             .bind(id.as_str())
             .fetch_optional(&mut *self.0)

@@ -96,7 +96,11 @@ impl Tx {
         row.map(|row| SiteRow::read(&Columns(&row))).transpose()
     }
 
-    pub(crate) async fn insert_site(&mut self, name: &SiteName, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) async fn insert_site(
+        &mut self,
+        name: &SiteName,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         sqlx::query("INSERT INTO sites (name, created_at) VALUES ($1, $2)")
             .bind(name.as_str())
             .bind(now.unix_ms())
@@ -114,7 +118,11 @@ impl Tx {
         Ok(done.rows_affected() > 0)
     }
 
-    pub(crate) async fn insert_host(&mut self, row: &HostRow, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) async fn insert_host(
+        &mut self,
+        row: &HostRow,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO hosts (host, site, is_default, created_at) VALUES ($1, $2, $3, $4)",
         )

@@ -46,7 +46,10 @@ impl TokenRow {
 }
 
 impl Store {
-    pub(crate) async fn token_by_hash(&self, hash: &[u8; 32]) -> Result<Option<TokenRow>, StoreError> {
+    pub(crate) async fn token_by_hash(
+        &self,
+        hash: &[u8; 32],
+    ) -> Result<Option<TokenRow>, StoreError> {
         let row = sqlx::query("SELECT * FROM tokens WHERE hash = $1")
             .bind(&hash[..])
             .fetch_optional(&self.reader)
@@ -55,7 +58,11 @@ impl Store {
     }
 
     /// At most `limit` tokens after the id `after`, oldest first.
-    pub(crate) async fn tokens(&self, after: &str, limit: u32) -> Result<Vec<TokenRow>, StoreError> {
+    pub(crate) async fn tokens(
+        &self,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<TokenRow>, StoreError> {
         let rows = sqlx::query("SELECT * FROM tokens WHERE id > $1 ORDER BY id LIMIT $2")
             .bind(after)
             .bind(i64::from(limit))

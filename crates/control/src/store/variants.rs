@@ -33,7 +33,10 @@ impl VariantRow {
 
 impl Store {
     /// Everything that was made of `content`.
-    pub(crate) async fn variants_of(&self, content: &Digest) -> Result<Vec<VariantRow>, StoreError> {
+    pub(crate) async fn variants_of(
+        &self,
+        content: &Digest,
+    ) -> Result<Vec<VariantRow>, StoreError> {
         let rows = sqlx::query("SELECT * FROM variants WHERE content = $1")
             .bind(&content.as_bytes()[..])
             .fetch_all(&self.reader)

@@ -20,8 +20,8 @@ impl Store {
             .await?;
         let mut sites: BTreeMap<SiteName, Site> = BTreeMap::new();
         for row in &sqlx::query("SELECT * FROM sites").fetch_all(&mut *tx).await? {
-            let SiteRow { name, created_at, active } = SiteRow::read(&Columns(row))?;
-            sites.insert(name.clone(), Site::new(name, created_at, active));
+            let SiteRow { name, active, .. } = SiteRow::read(&Columns(row))?;
+            sites.insert(name.clone(), Site::new(name, active));
         }
         let hosts = sqlx::query("SELECT * FROM hosts ORDER BY is_default DESC, host");
         for row in &hosts.fetch_all(&mut *tx).await? {

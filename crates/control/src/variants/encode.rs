@@ -173,20 +173,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_does_not_shrink_is_not_kept() {
-        let raw = blake3::Hasher::new().finalize_xof().bytes(2000);
+        let mut raw = vec![0; 2000];
+        blake3::Hasher::new().finalize_xof().fill(&mut raw);
         let encoded = Pool::new(1).encode(raw, vec![(ContentCoding::Gzip, 9)]).await;
         assert!(encoded[0].bytes.is_none());
-    }
-
-    trait Bytes {
-        fn bytes(self, length: usize) -> Vec<u8>;
-    }
-
-    impl Bytes for blake3::OutputReader {
-        fn bytes(mut self, length: usize) -> Vec<u8> {
-            let mut bytes = vec![0; length];
-            self.fill(&mut bytes);
-            bytes
-        }
     }
 }

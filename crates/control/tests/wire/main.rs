@@ -1,0 +1,12 @@
+//! Does control keep its word over the real protocols?
+//!
+//! Each test runs a real control on ports of its own, a client over TLS and fake machines over
+//! mutual TLS.
+
+mod auth;
+mod bad_input;
+mod fleet;
+mod fleet_machine;
+mod machines;
+mod push;
+mod restart;
