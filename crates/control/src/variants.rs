@@ -38,6 +38,8 @@ const CONTENT_MAX_BYTES: u64 = 32 << 20;
 const INDEX_WAIT: Duration = Duration::from_secs(5);
 /// A batch of variants is stored when it holds this much.
 const BATCH_BYTES: usize = 4 << 20;
+/// The longest index: three variants for each of a million files.
+const INDEX_MAX_BYTES: u64 = 1 << 30;
 /// How soon after a push, or a pass, there is another look.
 const WAIT: Duration = Duration::from_secs(2);
 
@@ -76,7 +78,7 @@ impl Variants {
         let manifest = self.app.manifest(release.manifest).await?;
         let contents = candidates(&manifest);
         drop(manifest);
-        let mut index = Index::default();
+        let mut index = self.current(release).await;
         let mut batch = Batch::default();
         let mut is_whole = true;
         let mut shown_at = Instant::now();
@@ -102,6 +104,17 @@ impl Variants {
             self.show(release, &index).await?;
         }
         Ok(is_whole)
+    }
+
+    /// The index that the release has, so that one shown half-way takes nothing away. One that
+    /// cannot be read is made again from the database.
+    async fn current(&self, release: &ReleaseRow) -> Index {
+        let Some(digest) = release.variants else { return Index::default() };
+        let text = self.app.blobs().read(digest, INDEX_MAX_BYTES).await.unwrap_or_default();
+        let index = VariantIndex::parse(&text).unwrap_or_default();
+        let is_kept = |variant: &&Variant| self.app.blobs().stat(&variant.digest).is_some();
+        let kept = index.variants().iter().filter(is_kept);
+        Index(kept.map(|variant| ((variant.of, variant.coding), *variant)).collect())
     }
 
     /// What there is of one content, with what is made now.

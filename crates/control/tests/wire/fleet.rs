@@ -13,10 +13,10 @@ use nigh_proto::{
 use reqwest::{Method, Response, StatusCode};
 use serde::{Serialize, de::DeserializeOwned};
 
-pub const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A running control and an administrator who calls it.
-pub struct Fleet {
+pub(crate) struct Fleet {
     pub dir: tempfile::TempDir,
     pub server: ControlServer,
     pub http: reqwest::Client,
@@ -25,7 +25,7 @@ pub struct Fleet {
     pub machines: String,
 }
 
-pub fn config(dir: PathBuf) -> ControlConfig {
+pub(crate) fn config(dir: PathBuf) -> ControlConfig {
     let mut config = ControlConfig::new(dir);
     let free = TcpListen::on("127.0.0.1:0".parse().unwrap());
     config.api.listen = vec![free.clone()];
@@ -35,15 +35,15 @@ pub fn config(dir: PathBuf) -> ControlConfig {
 }
 
 impl Fleet {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(|_| {}, Clock::system()).await
     }
 
-    pub async fn start_with(change: impl FnOnce(&mut ControlConfig), clock: Clock) -> Self {
+    pub(crate) async fn start_with(change: impl FnOnce(&mut ControlConfig), clock: Clock) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), change, clock).await
     }
 
-    pub async fn start_in(
+    pub(crate) async fn start_in(
         dir: tempfile::TempDir,
         change: impl FnOnce(&mut ControlConfig),
         clock: Clock,
@@ -74,50 +74,50 @@ impl Fleet {
     }
 
     /// Stops control and starts it again in the same folder.
-    pub async fn restart(self) -> Self {
+    pub(crate) async fn restart(self) -> Self {
         let Fleet { dir, server, .. } = self;
         server.stop().await;
         Self::start_in(dir, |_| {}, Clock::system()).await
     }
 
-    pub fn ca_pem(&self) -> String {
+    pub(crate) fn ca_pem(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("state").join(CA_FILE)).unwrap()
     }
 
-    pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+    pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.http.request(method, format!("{}{path}", self.api)).bearer_auth(&self.token)
     }
 
-    pub async fn get<T: DeserializeOwned + Debug>(&self, path: &str) -> T {
+    pub(crate) async fn get<T: DeserializeOwned + Debug>(&self, path: &str) -> T {
         expect(StatusCode::OK, self.request(Method::GET, path).send().await.unwrap()).await
     }
 
-    pub async fn post(&self, path: &str, body: &impl Serialize) -> Response {
+    pub(crate) async fn post(&self, path: &str, body: &impl Serialize) -> Response {
         self.request(Method::POST, path).json(body).send().await.unwrap()
     }
 
-    pub async fn create_site(&self, name: &str) {
+    pub(crate) async fn create_site(&self, name: &str) {
         let made = self.post("/v1/sites", &serde_json::json!({ "name": name })).await;
         assert_eq!(made.status(), StatusCode::CREATED);
     }
 
-    pub async fn begin(&self, site: &str, files: &[(&str, &str)]) -> ReleaseBegun {
+    pub(crate) async fn begin(&self, site: &str, files: &[(&str, &str)]) -> ReleaseBegun {
         let response = self.post(&format!("/v1/sites/{site}/releases"), &release_of(files)).await;
         expect(StatusCode::CREATED, response).await
     }
 
-    pub async fn upload(&self, contents: &[&str]) -> Response {
+    pub(crate) async fn upload(&self, contents: &[&str]) -> Response {
         let pack = pack_of(contents);
         self.request(Method::POST, "/v1/packs").body(pack).send().await.unwrap()
     }
 
-    pub async fn finalize(&self, site: &str, begun: &ReleaseBegun) -> Response {
+    pub(crate) async fn finalize(&self, site: &str, begun: &ReleaseBegun) -> Response {
         let path = format!("/v1/sites/{site}/releases/{}/finalize", begun.release.id);
         self.post(&path, &serde_json::json!({ "activate": true })).await
     }
 
     /// Begins, uploads what is missing and finalizes.
-    pub async fn push(&self, site: &str, files: &[(&str, &str)]) -> ReleaseView {
+    pub(crate) async fn push(&self, site: &str, files: &[(&str, &str)]) -> ReleaseView {
         let begun = self.begin(site, files).await;
         let missing: Vec<&str> = files
             .iter()
@@ -131,7 +131,7 @@ impl Fleet {
     }
 
     /// Follows a release by long polls until `is_reached`.
-    pub async fn follow(
+    pub(crate) async fn follow(
         &self,
         release: &ReleaseView,
         is_reached: impl Fn(&ReleaseView) -> bool,
@@ -150,12 +150,12 @@ impl Fleet {
         tokio::time::timeout(DEADLINE, reached).await.expect("the release gets there")
     }
 
-    pub async fn until_active(&self, release: &ReleaseView) -> ReleaseView {
+    pub(crate) async fn until_active(&self, release: &ReleaseView) -> ReleaseView {
         self.follow(release, |view| view.state == ReleaseState::Active).await
     }
 }
 
-pub fn release_of(files: &[(&str, &str)]) -> NewRelease {
+pub(crate) fn release_of(files: &[(&str, &str)]) -> NewRelease {
     let entries = files.iter().map(|(path, content)| Entry {
         path: path.parse().unwrap(),
         digest: Digest::of(content.as_bytes()),
@@ -171,7 +171,7 @@ pub fn release_of(files: &[(&str, &str)]) -> NewRelease {
     }
 }
 
-pub fn pack_of(contents: &[&str]) -> Vec<u8> {
+pub(crate) fn pack_of(contents: &[&str]) -> Vec<u8> {
     let mut pack = PackBuilder::new(3);
     for content in contents {
         pack.push(Digest::of(content.as_bytes()), content.as_bytes()).unwrap();
@@ -180,7 +180,7 @@ pub fn pack_of(contents: &[&str]) -> Vec<u8> {
 }
 
 /// The body of an answer that must have this status.
-pub async fn expect<T: DeserializeOwned>(status: StatusCode, response: Response) -> T {
+pub(crate) async fn expect<T: DeserializeOwned>(status: StatusCode, response: Response) -> T {
     let got = response.status();
     let text = response.text().await.unwrap();
     assert_eq!(got, status, "{text}");
@@ -188,7 +188,7 @@ pub async fn expect<T: DeserializeOwned>(status: StatusCode, response: Response)
 }
 
 /// The code of a problem that must have this status, with a request id and a detail.
-pub async fn refused(status: StatusCode, response: Response) -> String {
+pub(crate) async fn refused(status: StatusCode, response: Response) -> String {
     let media_type = response.headers()["content-type"].clone();
     let problem: Problem = expect(status, response).await;
     assert_eq!(media_type, "application/problem+json");

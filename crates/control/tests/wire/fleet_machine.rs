@@ -17,19 +17,19 @@ use reqwest::{Response, StatusCode};
 use crate::fleet::{DEADLINE, Fleet, expect};
 
 /// A machine that has joined.
-pub struct Machine {
+pub(crate) struct Machine {
     pub about: MachineAbout,
     pub http: reqwest::Client,
     pub url: String,
 }
 
 /// An open watch stream.
-pub struct Watch {
+pub(crate) struct Watch {
     response: futures_util::stream::BoxStream<'static, reqwest::Result<bytes::Bytes>>,
     buffer: Vec<u8>,
 }
 
-pub fn about(name: &str, role: MachineRole) -> MachineAbout {
+pub(crate) fn about(name: &str, role: MachineRole) -> MachineAbout {
     MachineAbout {
         role,
         name: name.parse().unwrap(),
@@ -42,7 +42,7 @@ pub fn about(name: &str, role: MachineRole) -> MachineAbout {
     }
 }
 
-pub async fn join_token(fleet: &Fleet, name: &str, role: MachineRole) -> String {
+pub(crate) async fn join_token(fleet: &Fleet, name: &str, role: MachineRole) -> String {
     let new = NewJoinToken { role, name: name.parse().unwrap(), expires_ms: None };
     let made: JoinTokenCreated =
         expect(StatusCode::CREATED, fleet.post("/v1/join-tokens", &new).await).await;
@@ -50,7 +50,7 @@ pub async fn join_token(fleet: &Fleet, name: &str, role: MachineRole) -> String 
 }
 
 /// Sends a join request; returns the answer and the key that goes with it.
-pub async fn join(fleet: &Fleet, about: &MachineAbout, token: &str) -> (Response, String) {
+pub(crate) async fn join(fleet: &Fleet, about: &MachineAbout, token: &str) -> (Response, String) {
     let key = rcgen::KeyPair::generate().unwrap();
     let csr = rcgen::CertificateParams::default().serialize_request(&key).unwrap();
     let request =
@@ -61,7 +61,7 @@ pub async fn join(fleet: &Fleet, about: &MachineAbout, token: &str) -> (Response
 }
 
 impl Machine {
-    pub async fn join(fleet: &Fleet, name: &str, role: MachineRole) -> Self {
+    pub(crate) async fn join(fleet: &Fleet, name: &str, role: MachineRole) -> Self {
         let about = about(name, role);
         let token = join_token(fleet, name, role).await;
         let (response, key) = join(fleet, &about, &token).await;
@@ -76,11 +76,11 @@ impl Machine {
         Machine { about, http, url: fleet.machines.clone() }
     }
 
-    pub fn name(&self) -> MachineName {
+    pub(crate) fn name(&self) -> MachineName {
         self.about.name.clone()
     }
 
-    pub async fn watch(&self, since: u64) -> Watch {
+    pub(crate) async fn watch(&self, since: u64) -> Watch {
         let url = format!("{}/machine/v1/watch?since={since}", self.url);
         let response = self.http.get(url).send().await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
@@ -89,7 +89,7 @@ impl Machine {
     }
 
     /// Reports what an edge does that has everything of `state` on its disk.
-    pub async fn report(&self, state: &EdgeState) {
+    pub(crate) async fn report(&self, state: &EdgeState) {
         let sites = state.sites.iter().map(|site| SiteReport {
             site: site.name.clone(),
             staged: site.releases.iter().map(|release| release.id.clone()).collect(),
@@ -100,7 +100,7 @@ impl Machine {
         self.report_sites(state.revision, sites.collect()).await;
     }
 
-    pub async fn report_sites(&self, revision: Revision, sites: Vec<SiteReport>) {
+    pub(crate) async fn report_sites(&self, revision: Revision, sites: Vec<SiteReport>) {
         let report = Report {
             about: self.about.clone(),
             revision: Some(revision),
@@ -114,7 +114,7 @@ impl Machine {
     }
 
     /// Does everything at once that it is told, until the test ends.
-    pub fn obey(self) -> tokio::task::JoinHandle<()> {
+    pub(crate) fn obey(self) -> tokio::task::JoinHandle<()> {
         tokio::spawn(async move {
             let mut watch = self.watch(0).await;
             loop {
@@ -127,7 +127,7 @@ impl Machine {
 
 impl Watch {
     /// The next frame; `None` when the stream has ended.
-    pub async fn frame(&mut self) -> Option<Frame> {
+    pub(crate) async fn frame(&mut self) -> Option<Frame> {
         loop {
             if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.buffer.drain(..=end).collect();
@@ -138,7 +138,7 @@ impl Watch {
         }
     }
 
-    pub async fn state(&mut self) -> MachineState {
+    pub(crate) async fn state(&mut self) -> MachineState {
         loop {
             if let Frame::State { state } = self.frame().await.expect("the stream goes on") {
                 return *state;
@@ -146,14 +146,14 @@ impl Watch {
         }
     }
 
-    pub async fn edge_state(&mut self) -> EdgeState {
+    pub(crate) async fn edge_state(&mut self) -> EdgeState {
         match self.state().await {
             MachineState::Edge(state) => state,
             MachineState::Dns(_) => panic!("an edge was told the state of a DNS server"),
         }
     }
 
-    pub async fn dns_state(&mut self) -> DnsState {
+    pub(crate) async fn dns_state(&mut self) -> DnsState {
         match self.state().await {
             MachineState::Dns(state) => state,
             MachineState::Edge(_) => panic!("a DNS server was told the state of an edge"),
@@ -161,7 +161,7 @@ impl Watch {
     }
 
     /// The first state for which `is_wanted` holds.
-    pub async fn edge_state_with(
+    pub(crate) async fn edge_state_with(
         &mut self,
         mut is_wanted: impl FnMut(&EdgeState) -> bool,
     ) -> EdgeState {

@@ -10,3 +10,4 @@ mod fleet_machine;
 mod machines;
 mod push;
 mod restart;
+mod upkeep;
