@@ -11,11 +11,13 @@ use prometheus_client::metrics::{
 /// One counter per set of label values; label names and values are fixed by the code.
 type Labelled<M> = Family<Vec<(&'static str, String)>, M>;
 
+type Phases = Family<Vec<(&'static str, String)>, Histogram, fn() -> Histogram>;
+
 /// Control's own metrics; cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct ControlMetrics {
     requests: Labelled<Counter>,
-    phases: Family<Vec<(&'static str, String)>, Histogram, fn() -> Histogram>,
+    phases: Phases,
     releases: Labelled<Counter>,
     pub(crate) revision: Gauge,
     pub(crate) machines_connected: Gauge,

@@ -10,13 +10,18 @@ use axum::{
 use nigh_proto::{
     Digest,
     api::{
-        BLOB_MAX_BYTES, PackStored, Problem, Scope, UPLOAD_LENGTH, UPLOAD_OFFSET,
+        BLOB_MAX_BYTES, PACK_MEDIA_TYPE, PackStored, Problem, Scope, UPLOAD_LENGTH, UPLOAD_OFFSET,
         UPLOAD_PART_MAX_BYTES,
     },
     pack::PackHead,
 };
 
-use super::{body::too_large, caller::Caller, problem::Refusal, router::Segments};
+use super::{
+    body::{expect_media_type, too_large},
+    caller::Caller,
+    problem::Refusal,
+    router::Segments,
+};
 use crate::{
     app::App,
     blobs::{PartError, PartOutcome, blocking, pipe},
@@ -115,14 +120,17 @@ async fn put_small(
 #[utoipa::path(post, path = "/v1/packs", tag = "blobs",
     request_body(content = Vec<u8>, content_type = "application/vnd.nigh.pack"),
     responses((status = 200, body = PackStored),
+        (status = 415, description = "`media_type_unknown`", body = Problem),
         (status = 422, description = "`pack_invalid`, `digest_mismatch`", body = Problem),
         (status = 507, description = "`store_full`", body = Problem)))]
 pub(crate) async fn post_pack(
     State(app): State<App>,
     caller: Caller,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Json<PackStored>, Refusal> {
     caller.require_scope(Scope::Push)?;
+    expect_media_type(&headers, &[PACK_MEDIA_TYPE, "application/octet-stream"])?;
     app.push_goes_on();
     let (pipe, fill) = pipe(body, PACK_MAX_BYTES);
     let (inserted, ()) = tokio::join!(app.blobs().insert_pack(pipe), fill);

@@ -36,6 +36,7 @@ where
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
         let (parts, body) = request.into_parts();
+        expect_media_type(&parts.headers, &["application/json"])?;
         refuse_encoding(&parts.headers)?;
         // An absent body stands for a document without fields.
         let read = |pipe| decode(pipe, JSON_MAX_BYTES, b"{}");
@@ -52,6 +53,7 @@ where
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
         let (parts, body) = request.into_parts();
+        expect_media_type(&parts.headers, &["application/json"])?;
         if parts.headers.get(header::CONTENT_ENCODING).is_none_or(|coding| coding != "zstd") {
             refuse_encoding(&parts.headers)?;
             let read = |pipe| decode(pipe, LARGE_MAX_BYTES, b"");
@@ -106,6 +108,18 @@ pub(crate) fn too_large(max_bytes: u64) -> Refusal {
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
 }
 
+/// Refuses a body that says it is something else; one that says nothing is taken at its word.
+pub(crate) fn expect_media_type(headers: &HeaderMap, expected: &[&str]) -> Result<(), Refusal> {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
+    let text = value.to_str().unwrap_or_default();
+    let essence = text.split(';').next().unwrap_or_default().trim();
+    if expected.iter().any(|expected| essence.eq_ignore_ascii_case(expected)) {
+        return Ok(());
+    }
+    let detail = format!("the body is said to be {text:?}; send content-type: {}", expected[0]);
+    Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type_unknown", detail))
+}
+
 fn refuse_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
     match headers.get(header::CONTENT_ENCODING) {
         Some(coding) if coding != "identity" => {
@@ -113,5 +127,31 @@ fn refuse_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
             Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "encoding_unknown", detail))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_body_that_says_it_is_something_else_is_refused() {
+        for (content_type, is_taken) in [
+            (None, true),
+            (Some("application/json"), true),
+            (Some("Application/JSON; charset=utf-8"), true),
+            (Some("application/jsonx"), false),
+            (Some("text/plain"), false),
+            (Some(""), false),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(value) = content_type {
+                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(value));
+            }
+            let taken = expect_media_type(&headers, &["application/json"]);
+            assert_eq!(taken.is_ok(), is_taken, "{content_type:?}");
+        }
     }
 }

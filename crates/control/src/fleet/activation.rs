@@ -91,7 +91,8 @@ mod tests {
         let deadline = Timestamp::from_unix_ms(30);
         let wait = Decision::Wait { until: deadline };
         // The edges, the time in milliseconds, and what is decided.
-        let table: &[(&[(&str, Readiness)], i64, Decision)] = &[
+        type Row<'a> = (&'a [(&'a str, Readiness)], i64, Decision);
+        let table: &[Row<'_>] = &[
             (&[], 0, go(&[])),
             (&[("a", Staged)], 0, go(&[])),
             (&[("a", Staged), ("b", Fetching)], 29, wait.clone()),
