@@ -158,4 +158,4 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// A shared source.
-pub type Source = Arc<dyn BlobSource>;
+pub(crate) type Source = Arc<dyn BlobSource>;

@@ -4,13 +4,14 @@
 //! `service` counts and logs them, `answer` decides with `authority` and `respond` what they get,
 //! `body` sends it. What is served is a `world`, an immutable snapshot. The way there: the replica
 //! brings a state, `stager` sees what it needs, `stage` fetches through `intake` from a `source`,
-//! `load` builds releases. `shelf` holds bytes in memory, `heal` and `upkeep` keep those on disk
-//! whole.
+//! `load` builds releases. `shelf` holds bytes in memory; `checked`, `heal` and `upkeep` keep those on
+//! disk whole.
 
 mod access_log;
 mod answer;
 mod authority;
 mod body;
+mod checked;
 mod config;
 mod connection;
 mod edge;

@@ -28,6 +28,7 @@ use crate::{
     machine_metrics::MachineCollector,
     metrics::Metrics,
     shelf::Shelf,
+    source::BlobSource,
     stage::Stage,
     stager::Stager,
     tls::{self, Keyring},
@@ -111,7 +112,7 @@ impl EdgeServer {
     pub async fn start_with(
         config: EdgeConfig,
         context: Context,
-        source: impl FnOnce(Replica) -> Source,
+        source: impl FnOnce(Replica) -> Arc<dyn BlobSource>,
     ) -> Result<Self, StartError> {
         config.check()?;
         let state_dir = StateDir::lock(&config.state_dir)?;

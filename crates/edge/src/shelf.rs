@@ -20,7 +20,7 @@ use nigh_core::{
 use nigh_proto::{Digest, pack::StoredCoding, variants::ContentCoding};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
-use crate::{heal::Healer, load::Missing};
+use crate::{checked::Checked, heal::Healer, load::Missing};
 
 /// How long a visitor waits for a damaged blob to be healed.
 const HEAL_WAIT: Duration = Duration::from_secs(2);
@@ -59,6 +59,7 @@ struct Inner {
     hot: Arc<HotCache>,
     healer: Healer,
     disk_reads: Semaphore,
+    checked: Checked,
     /// Misses under way, so that a blob that many ask for is read once.
     loading: Mutex<HashMap<Wanted, Loading>>,
 }
@@ -78,7 +79,8 @@ impl Shelf {
         disk_reads_max: usize,
     ) -> Self {
         let disk_reads = Semaphore::new(disk_reads_max);
-        Shelf(Arc::new(Inner { store, hot, healer, disk_reads, loading: Mutex::default() }))
+        let (checked, loading) = (Checked::default(), Mutex::default());
+        Shelf(Arc::new(Inner { store, hot, healer, disk_reads, checked, loading }))
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -149,7 +151,11 @@ fn read(inner: &Inner, wanted: Wanted) -> Result<Found, ReadError> {
     let Wanted { digest, is_stored_frame, .. } = wanted;
     let stat = inner.store.stat(&digest).ok_or(ReadError::Missing { digest })?;
     if stat.is_loose && !inner.hot.admits(stat.raw_len) {
-        return inner.store.open_loose(&digest).map(|(file, _)| Found::File(Arc::new(file)));
+        let (file, bytes) = inner.store.open_loose(&digest)?;
+        if !inner.checked.may_send(&inner.store, &digest, &file, bytes) {
+            return Err(ReadError::Corrupt { digest });
+        }
+        return Ok(Found::File(Arc::new(file)));
     }
     let bytes = if is_stored_frame {
         read_frame(&inner.store, &digest)?

@@ -77,7 +77,7 @@ pub(crate) async fn follow_for_ever(shared: &Shared, mut identity: Identity) {
 /// Once when a connection is lost and rarely while it stays away, since control may be gone for weeks.
 fn say_why(ended: &Ended, was_connected: bool, failures: u32) {
     let why = link::causes(ended);
-    if was_connected || failures == 1 || failures % 100 == 0 || ended.needs_a_person() {
+    if was_connected || failures == 1 || failures.is_multiple_of(100) || ended.needs_a_person() {
         tracing::warn!(why, "not connected to control; going on with the state on disk");
     } else {
         tracing::debug!(why, failures, "control is still away");
