@@ -3,12 +3,13 @@
 //! After a release is live, in the background, once per content ever: `encode` makes them, the
 //! database remembers what came of it, also that it was not worth it. The pass stops at every
 //! content while somebody pushes. What is new is stored in batches, and a release's index of
-//! variants is replaced, with the revision, at most once in [`INDEX_WAIT`].
+//! variants is replaced, with the revision, at most once in
+//! [`INDEX_WAIT`] and each time with half as much again, since machines fetch the index as a whole.
 
 mod encode;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     time::{Duration, Instant},
 };
 
@@ -38,8 +39,6 @@ const CONTENT_MAX_BYTES: u64 = 32 << 20;
 const INDEX_WAIT: Duration = Duration::from_secs(5);
 /// A batch of variants is stored when it holds this much.
 const BATCH_BYTES: usize = 4 << 20;
-/// The longest index: three variants for each of a million files.
-const INDEX_MAX_BYTES: u64 = 1 << 30;
 /// How soon after a push, or a pass, there is another look.
 const WAIT: Duration = Duration::from_secs(2);
 
@@ -78,10 +77,12 @@ impl Variants {
         let manifest = self.app.manifest(release.manifest).await?;
         let contents = candidates(&manifest);
         drop(manifest);
-        let mut index = self.current(release).await;
+        let mut index = Index::default();
         let mut batch = Batch::default();
         let mut is_whole = true;
-        let mut shown_at = Instant::now();
+        // What is shown half-way must not take away what an earlier pass has shown.
+        let is_first = release.variants.is_none();
+        let (mut shown_at, mut shown) = (Instant::now(), 0);
         for chunk in contents.chunks(self.threads) {
             if self.app.is_pushing() || self.app.stopping().is_cancelled() {
                 is_whole = false;
@@ -93,10 +94,11 @@ impl Variants {
             if batch.bytes >= BATCH_BYTES {
                 self.store(&mut batch).await?;
             }
-            if shown_at.elapsed() >= INDEX_WAIT {
+            let has_grown = index.0.len() > shown + shown / 2;
+            if is_first && has_grown && shown_at.elapsed() >= INDEX_WAIT {
                 self.store(&mut batch).await?;
                 self.show(release, &index).await?;
-                shown_at = Instant::now();
+                (shown_at, shown) = (Instant::now(), index.0.len());
             }
         }
         self.store(&mut batch).await?;
@@ -104,17 +106,6 @@ impl Variants {
             self.show(release, &index).await?;
         }
         Ok(is_whole)
-    }
-
-    /// The index that the release has, so that one shown half-way takes nothing away. One that
-    /// cannot be read is made again from the database.
-    async fn current(&self, release: &ReleaseRow) -> Index {
-        let Some(digest) = release.variants else { return Index::default() };
-        let text = self.app.blobs().read(digest, INDEX_MAX_BYTES).await.unwrap_or_default();
-        let index = VariantIndex::parse(&text).unwrap_or_default();
-        let is_kept = |variant: &&Variant| self.app.blobs().stat(&variant.digest).is_some();
-        let kept = index.variants().iter().filter(is_kept);
-        Index(kept.map(|variant| ((variant.of, variant.coding), *variant)).collect())
     }
 
     /// What there is of one content, with what is made now.
@@ -228,22 +219,20 @@ impl Batch {
     }
 }
 
-/// The variants of one release so far.
+/// The variants of one release so far; each content is added once, so it needs no look-up.
 #[derive(Debug, Default)]
-struct Index(HashMap<(Digest, ContentCoding), Variant>);
+struct Index(Vec<Variant>);
 
 impl Index {
     fn extend(&mut self, rows: &[VariantRow]) {
-        for row in rows {
+        self.0.extend(rows.iter().filter_map(|row| {
             let VariantRow { content: of, coding, digest, size_bytes, .. } = *row;
-            if let Some(digest) = digest {
-                self.0.insert((of, coding), Variant { of, coding, digest, size_bytes });
-            }
-        }
+            Some(Variant { of, coding, digest: digest?, size_bytes })
+        }));
     }
 
     fn encode(&self) -> String {
-        VariantIndex::new(self.0.values().copied().collect()).encode()
+        VariantIndex::new(self.0.clone()).encode()
     }
 }
 
