@@ -97,7 +97,7 @@ fn stored_frame(
     let is_frame = stat.coding == StoredCoding::Zstd && !stat.is_loose;
     let is_worth_it = stat.stored_len + FRAME_SAVES_BYTES < stat.raw_len;
     (is_frame && is_worth_it)
-        .then(|| negotiate::Form { coding: ContentCoding::Zstd, size_bytes: stat.stored_len })
+        .then_some(negotiate::Form { coding: ContentCoding::Zstd, size_bytes: stat.stored_len })
 }
 
 /// How much of a representation is sent.
