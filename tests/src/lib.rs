@@ -1,1 +1,19 @@
-//! Promises across roles: see `tests/`.
+//! What promises across roles are told with; the promises themselves are in `tests/`.
+//!
+//! `binary` is the program under test. `cdn` is a fleet with one site and somebody at a terminal,
+//! who is in `person`. `patience` waits for what must come. `audience` fetches every file from every
+//! edge, `curl` asks one edge, `vault` looks at every blob on disk, `proxy` is a network that breaks
+//! on demand.
+
+pub mod audience;
+pub mod binary;
+pub mod cdn;
+pub mod curl;
+pub mod patience;
+pub mod person;
+pub mod proxy;
+pub mod vault;
+
+pub use cdn::Cdn;
+pub use patience::eventually;
+pub use person::{Person, Pushed, Run};

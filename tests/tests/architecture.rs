@@ -124,8 +124,8 @@ fn sql_lives_in_the_store_of_control_only() {
 
 fn rust_files(dir: &std::path::Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in fs::read_dir(dir).expect("the folder is there") {
+        let path = entry.expect("its entries can be read").path();
         if path.is_dir() {
             files.extend(rust_files(&path));
         } else if path.extension().is_some_and(|extension| extension == "rs") {

@@ -1,0 +1,24 @@
+//! What nigh promises, one file each. Every promise is kept by real processes that talk over real
+//! sockets; nothing is shared between two tests.
+
+mod activation_is_atomic;
+mod blob_corrupted_on_disk_is_healed;
+mod control_is_gone;
+mod demo;
+mod disk_full_loses_nothing;
+mod docs_commands;
+mod edge_dies_and_dns_forgets_it;
+mod edge_restarts_from_disk;
+mod garbage_is_collected_safely;
+mod join_tokens;
+mod lagging_edge_is_left_out;
+mod only_changes_travel;
+mod preview_expires;
+mod push_resumes;
+mod push_then_serve;
+mod real_tools;
+mod rollback;
+mod tokens_and_sites;
+mod two_pushes_at_once;
+mod variants_arrive_later;
+mod whole_site;
