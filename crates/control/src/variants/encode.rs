@@ -105,6 +105,13 @@ fn work(jobs: &Mutex<mpsc::Receiver<Job>>) {
     }
 }
 
+/// The smallest brotli window that holds a content of `length`, as the logarithm of its bytes: the
+/// encoder's tables grow with it (RFC 7932, section 9.1).
+fn window_log(length: usize) -> i32 {
+    let bits = usize::BITS - length.leading_zeros();
+    bits.clamp(10, 22).cast_signed()
+}
+
 fn is_worth(bytes: &[u8], raw: &[u8]) -> bool {
     bytes.len() < raw.len() - raw.len() / GAIN_SHARE
 }
@@ -116,16 +123,16 @@ fn encode(coding: ContentCoding, effort: u32, raw: &[u8]) -> io::Result<Vec<u8>>
             let params = brotli::enc::BrotliEncoderParams {
                 quality: effort.min(11).cast_signed(),
                 size_hint: raw.len(),
+                lgwin: window_log(raw.len()),
                 ..Default::default()
             };
             brotli::BrotliCompress(&mut &raw[..], &mut bytes, &params)?;
             Ok(bytes)
         }
         ContentCoding::Zstd => {
-            let mut encoder = zstd::bulk::Compressor::new(effort.cast_signed())?;
-            // Browsers decode windows of up to 8 MiB (RFC 9659, section 3).
-            encoder.window_log(23)?;
-            encoder.compress(raw)
+            // Up to level 19 windows have at most the 8 MiB that browsers decode (RFC 9659,
+            // section 3); this call knows the size, so small contents take little memory.
+            zstd::bulk::compress(raw, effort.cast_signed())
         }
         ContentCoding::Gzip => {
             let level = flate2::Compression::new(effort.min(9));
