@@ -37,8 +37,9 @@ const CONTENT_MIN_BYTES: u64 = 256;
 const CONTENT_MAX_BYTES: u64 = 32 << 20;
 /// Indexes are replaced, and the revision raised, at most so often.
 const INDEX_WAIT: Duration = Duration::from_secs(5);
-/// A batch of variants is stored when it holds this much.
+/// A batch of variants is stored when it holds this much, or so many.
 const BATCH_BYTES: usize = 4 << 20;
+const BATCH_ROWS: usize = 3000;
 /// How soon after a push, or a pass, there is another look.
 const WAIT: Duration = Duration::from_secs(2);
 
@@ -91,7 +92,7 @@ impl Variants {
             for content in chunk {
                 self.content(content, effort, &mut index, &mut batch).await?;
             }
-            if batch.bytes >= BATCH_BYTES {
+            if batch.bytes >= BATCH_BYTES || batch.rows.len() >= BATCH_ROWS {
                 self.store(&mut batch).await?;
             }
             let has_grown = index.0.len() > shown + shown / 2;

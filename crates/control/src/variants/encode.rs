@@ -98,7 +98,10 @@ fn work(jobs: &Mutex<mpsc::Receiver<Job>>) {
         let Ok(Job { raw, wanted, done }) = job else { return };
         let encoded = wanted.into_iter().map(|(coding, effort)| {
             let bytes = encode(coding, effort, &raw).ok();
-            Encoded { coding, effort, bytes: bytes.filter(|bytes| is_worth(bytes, &raw)) }
+            let mut bytes = bytes.filter(|bytes| is_worth(bytes, &raw));
+            // Encoders reserve for the worst case; a batch of thousands would hold all of that.
+            bytes.iter_mut().for_each(Vec::shrink_to_fit);
+            Encoded { coding, effort, bytes }
         });
         // Nobody waits for it when control stops.
         let _ = done.send(encoded.collect());
