@@ -120,7 +120,12 @@ pub(crate) async fn follow(
         view = client
             .release_after(site, &view.id, view.progress, poll.min(left))
             .await
-            .or_fail(|| format!("release {} could not be followed", view.id.short()))?;
+            .or_fail(|| format!("release {} could not be followed", view.id.short()))
+            .map_err(|failure| {
+                let release = view.id.short();
+                failure
+                    .hint(format!("see how far it is: nigh release show {release} --site {site}"))
+            })?;
     }
 }
 
