@@ -82,13 +82,17 @@ impl Manifest {
             }
         }
         let manifest = Manifest { entries };
+        let mut before = "";
         for entry in &manifest.entries {
             let path = entry.path.as_str();
-            for (slash, _) in path.match_indices('/') {
+            // Folders that the path before lies in too have been looked up for it.
+            let shared = before.bytes().zip(path.bytes()).take_while(|(a, b)| a == b).count();
+            for (slash, _) in path.match_indices('/').filter(|&(slash, _)| slash >= shared) {
                 if let Some(file) = manifest.get(&path[..slash]) {
                     return Err(InvalidManifest::FileAndFolder { path: file.path.clone() });
                 }
             }
+            before = path;
         }
         Ok(manifest)
     }
