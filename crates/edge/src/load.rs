@@ -47,13 +47,20 @@ pub(crate) struct Missing {
     pub(crate) size_bytes: u64,
 }
 
+/// The documents of a release, read.
+#[derive(Debug)]
+pub(crate) struct Documents {
+    manifest: Manifest,
+    rules: RuleSet,
+}
+
 /// What looking at the disk found.
 #[derive(Debug)]
 pub(crate) enum Looked {
     /// Manifest or rules are not here.
     NoDocuments(Vec<Digest>),
-    /// Blobs are not here, and nobody asked for what is.
-    Incomplete(Vec<Missing>),
+    /// Blobs are not here, and nobody asked for what is. With the documents one can go on from here.
+    Incomplete(Vec<Missing>, Box<Documents>),
     Found(Box<Loaded>),
 }
 
@@ -93,14 +100,26 @@ pub(crate) fn look(
         }
         Err(error) => return Err(error.into()),
     };
-    let manifest = Manifest::parse(&manifest)?;
-    let rules = RuleSet::parse(&rules)?;
-    let missing = missing_of(store, &manifest);
+    let documents =
+        Documents { manifest: Manifest::parse(&manifest)?, rules: RuleSet::parse(&rules)? };
+    Ok(assemble(store, reference, form, Box::new(documents), even_incomplete))
+}
+
+/// Builds the release from its documents; one that misses blobs only if `even_incomplete`.
+pub(crate) fn assemble(
+    store: &Store,
+    reference: &ReleaseRef,
+    form: Form,
+    documents: Box<Documents>,
+    even_incomplete: bool,
+) -> Looked {
+    let missing = missing_of(store, &documents.manifest);
     if !missing.is_empty() && !even_incomplete {
-        return Ok(Looked::Incomplete(missing));
+        return Looked::Incomplete(missing, documents);
     }
-    let loaded = build(store, reference, form, &manifest, &rules, missing.is_empty());
-    Ok(Looked::Found(Box::new(loaded)))
+    let Documents { manifest, rules } = &*documents;
+    let loaded = build(store, reference, form, manifest, rules, missing.is_empty());
+    Looked::Found(Box::new(loaded))
 }
 
 fn build(

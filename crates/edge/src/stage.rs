@@ -18,7 +18,7 @@ use tokio::{
 use crate::{
     heal::causes,
     intake::{self, IntakeError, Source},
-    load::{self, Form, LoadError, Loaded, Looked, Missing, Wanted},
+    load::{self, Documents, Form, LoadError, Loaded, Looked, Missing, Wanted},
 };
 
 /// The raw bytes of one pack: with a few in flight, little is lost when a connection breaks.
@@ -93,10 +93,17 @@ impl Stage {
     }
 
     async fn attempt(&self, wanted: &Wanted) -> Result<(), StageError> {
+        let mut looked = self.look(&wanted.reference, wanted.form).await?;
         let loaded = loop {
-            match self.look(&wanted.reference, wanted.form, false).await? {
-                Looked::NoDocuments(documents) => self.fetch_documents(&documents).await?,
-                Looked::Incomplete(missing) => self.fetch_all(wanted, missing).await?,
+            looked = match looked {
+                Looked::NoDocuments(documents) => {
+                    self.fetch_documents(&documents).await?;
+                    self.look(&wanted.reference, wanted.form).await?
+                }
+                Looked::Incomplete(missing, documents) => {
+                    self.fetch_all(wanted, missing).await?;
+                    self.assemble(wanted, documents).await?
+                }
                 Looked::Found(loaded) => break loaded,
             }
         };
@@ -112,7 +119,7 @@ impl Stage {
         }
         let missing = self.missing_variants(digest).await?;
         self.fetch(missing, |_| {}).await?;
-        let looked = self.look(&wanted.reference, wanted.form, false).await?;
+        let looked = self.look(&wanted.reference, wanted.form).await?;
         if let Looked::Found(loaded) = looked {
             self.say(wanted, Progress::Loaded(loaded)).await;
         }
@@ -125,16 +132,24 @@ impl Stage {
         spawn_blocking(move || load::look(&store, &reference, form, true)).await.ok()
     }
 
-    async fn look(
-        &self,
-        reference: &ReleaseRef,
-        form: Form,
-        even_incomplete: bool,
-    ) -> Result<Looked, StageError> {
+    async fn look(&self, reference: &ReleaseRef, form: Form) -> Result<Looked, StageError> {
         let _turn = self.looks.acquire().await.map_err(|_| StageError::Stopping)?;
         let (store, reference) = (self.store.clone(), reference.clone());
-        let looked = spawn_blocking(move || load::look(&store, &reference, form, even_incomplete));
+        let looked = spawn_blocking(move || load::look(&store, &reference, form, false));
         Ok(looked.await.map_err(|_| StageError::Stopping)??)
+    }
+
+    /// Goes on with documents that were read before the blobs were fetched.
+    async fn assemble(
+        &self,
+        wanted: &Wanted,
+        documents: Box<Documents>,
+    ) -> Result<Looked, StageError> {
+        let _turn = self.looks.acquire().await.map_err(|_| StageError::Stopping)?;
+        let (store, reference, form) = (self.store.clone(), wanted.reference.clone(), wanted.form);
+        let assembled =
+            spawn_blocking(move || load::assemble(&store, &reference, form, documents, false));
+        assembled.await.map_err(|_| StageError::Stopping)
     }
 
     async fn missing_variants(&self, digest: Digest) -> Result<Vec<Missing>, StageError> {
