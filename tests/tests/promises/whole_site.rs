@@ -1,10 +1,6 @@
 //! A real site: the documentation of Rust's libraries, every file from every edge, byte for byte.
 
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-    time::Instant,
-};
+use std::{fs, path::Path, time::Instant};
 
 use anyhow::{Context, Result, ensure};
 use nigh_testkit::tree;
@@ -14,28 +10,25 @@ use nigh_tests::{
 };
 
 const RUST_DOC: &str = "/usr/share/doc/rust-doc/html";
-/// About 30,000 files and 380 MB. `NIGH_WHOLE_SITE=all` takes every one of them.
+/// About 30,000 files and 380 MB.
 const FOLDERS: [&str; 3] = ["alloc", "core", "std"];
-/// Enough for a promise about more than 10,000 files, and quick enough for every day.
-const FILES_MIN: usize = 12_000;
+const FILES_MIN: usize = 10_000;
 /// Keep-alive connections to each edge.
 const CONNECTIONS: usize = 4;
 
 /// Copies a folder, following links: a package's pages share files with others.
-fn copy(from: &Path, to: &Path, left: &mut usize) -> Result<()> {
+fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     let entries = fs::read_dir(from).with_context(|| from.display().to_string())?;
-    let mut paths: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
-    paths.sort();
-    for path in paths {
+    for entry in entries {
+        let path = entry?.path();
         let target = to.join(path.file_name().context("an entry has a name")?);
         // Some links lead to packages that are not installed.
         let Ok(metadata) = fs::metadata(&path) else { continue };
         if metadata.is_dir() {
-            copy(&path, &target, left)?;
-        } else if *left > 0 {
+            copy(&path, &target)?;
+        } else {
             fs::copy(&path, &target)?;
-            *left -= 1;
         }
     }
     Ok(())
@@ -44,11 +37,9 @@ fn copy(from: &Path, to: &Path, left: &mut usize) -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_file_of_a_real_site_comes_back_from_every_edge() -> Result<()> {
     ensure!(Path::new(RUST_DOC).is_dir(), "{RUST_DOC} is not there; tests/install installs it");
-    let is_whole = env::var("NIGH_WHOLE_SITE").is_ok_and(|value| value == "all");
-    let mut left = if is_whole { usize::MAX } else { FILES_MIN };
     let dir = folder(&[("index.html", "<a href=core/>core</a>")])?;
     for name in FOLDERS {
-        copy(&Path::new(RUST_DOC).join(name), &dir.path().join(name), &mut left)?;
+        copy(&Path::new(RUST_DOC).join(name), &dir.path().join(name))?;
     }
     let contents = tree::contents(dir.path())?;
     ensure!(contents.len() >= FILES_MIN, "only {} files", contents.len());

@@ -63,7 +63,7 @@ impl App {
             state: ReleaseState::Uploading,
             manifest: checked.manifest_digest,
             rules: checked.rules_digest,
-            variants: None,
+            variants: self.live_variants(site),
             files_total: manifest.entries().len() as u64,
             bytes_total: manifest.total_bytes(),
             message,
@@ -112,6 +112,13 @@ impl App {
         let store = self.blobs().store().clone();
         let missing = move || store.missing(manifest.entries().iter().map(|entry| &entry.digest));
         Ok(blocking(missing).await)
+    }
+
+    /// The encoded forms of what is live now. A new release has most contents of the one before, and
+    /// edges have their forms: so they count from the first visitor on, until the background pass
+    /// has an index of the release's own.
+    fn live_variants(&self, site: &SiteName) -> Option<Digest> {
+        self.world().site(site)?.active_release()?.variants
     }
 
     /// The active release, when it has the same manifest and rules.

@@ -184,8 +184,8 @@ impl Tx {
     pub(crate) async fn insert_release(&mut self, row: &ReleaseRow) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO releases (id, site, state, manifest, rules, files_total, bytes_total, \
-             message, source, pushed_by, created_at, preview_host, preview_expires_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+             message, source, pushed_by, created_at, preview_host, preview_expires_at, variants) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
         )
         .bind(row.id.as_str())
         .bind(row.site.as_str())
@@ -200,6 +200,7 @@ impl Tx {
         .bind(row.created_at.unix_ms())
         .bind(row.preview_host.as_ref().map(Host::as_str))
         .bind(unix_ms(row.preview_expires_at))
+        .bind(row.variants.map(|digest| digest.as_bytes().to_vec()))
         .execute(&mut *self.0)
         .await?;
         Ok(())
