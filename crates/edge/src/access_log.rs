@@ -5,11 +5,13 @@
 
 use std::{
     fs::{File, OpenOptions},
+    hash::{BuildHasher, RandomState},
     io::{self, BufWriter, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::PathBuf,
     sync::{
         Arc,
+        atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     time::{Duration, Instant},
@@ -88,9 +90,12 @@ pub(crate) struct Entry {
     pub(crate) edge: Arc<str>,
     pub(crate) site: String,
     pub(crate) release: String,
+    /// Unlike that of any other request to this edge.
+    pub(crate) req_id: RequestId,
     pub(crate) client_ip: String,
     pub(crate) proto: &'static str,
-    pub(crate) tls: bool,
+    /// The version of TLS; empty for plain HTTP.
+    pub(crate) tls: &'static str,
     pub(crate) method: String,
     pub(crate) host: String,
     pub(crate) path: String,
@@ -107,6 +112,43 @@ pub(crate) struct Entry {
     pub(crate) referrer: String,
     #[serde(skip_serializing_if = "str::is_empty")]
     pub(crate) err: &'static str,
+}
+
+/// Names one request; 16 hex digits in the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct RequestId(u64);
+
+impl Serialize for RequestId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:016x}", self.0))
+    }
+}
+
+/// Gives each request a name. None comes from the client, who could give many the same.
+#[derive(Debug)]
+struct RequestIds {
+    /// Differs between runs and machines.
+    start: u64,
+    given: AtomicU64,
+}
+
+impl RequestIds {
+    fn new() -> Self {
+        // The standard library's own randomness; no secret hangs on it.
+        let start = RandomState::new().hash_one(std::process::id());
+        RequestIds { start, given: AtomicU64::new(0) }
+    }
+
+    fn next(&self) -> RequestId {
+        RequestId(scatter(self.start.wrapping_add(self.given.fetch_add(1, Ordering::Relaxed))))
+    }
+}
+
+/// The finisher of SplitMix64: no two numbers become the same one, and neighbours look unlike.
+const fn scatter(number: u64) -> u64 {
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
 }
 
 /// A line that is complete when the answer has left.
@@ -153,6 +195,7 @@ pub(crate) struct AccessLog {
     lines: SyncSender<Entry>,
     dropped: Counter,
     full_addresses: bool,
+    ids: Arc<RequestIds>,
 }
 
 impl AccessLog {
@@ -173,12 +216,17 @@ impl AccessLog {
             .name("access-log".to_owned())
             .spawn(move || write_all(&queue, out, format))
             .map_err(|source| LogFileError { path, source })?;
-        Ok(Some(AccessLog { lines, dropped, full_addresses: config.full_addresses }))
+        let (full_addresses, ids) = (config.full_addresses, Arc::new(RequestIds::new()));
+        Ok(Some(AccessLog { lines, dropped, full_addresses, ids }))
     }
 
     /// A line for an answer that is on its way.
     pub(crate) fn line(&self, entry: Entry, started: Instant) -> Box<Line> {
         Box::new(Line { entry: Some(entry), started, log: self.clone() })
+    }
+
+    pub(crate) fn request_id(&self) -> RequestId {
+        self.ids.next()
     }
 
     /// The address as it may be written.
@@ -259,6 +307,8 @@ pub(crate) fn text(value: Option<&http::HeaderValue>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
@@ -283,6 +333,15 @@ mod tests {
         }
         assert!(combined(&entry).contains(r#""x\" 200 0\x0a1.2.3.4 - -""#), "{}", combined(&entry));
         assert!(combined(&entry).contains("[01/Jan/1970:00:00:00 +0000]"), "{}", combined(&entry));
+    }
+
+    #[test]
+    fn no_two_requests_have_the_same_id_here_or_elsewhere() {
+        let edges = [RequestIds::new(), RequestIds::new()];
+        let ids: HashSet<RequestId> =
+            edges.iter().flat_map(|ids| (0..10_000).map(|_| ids.next())).collect();
+        assert_eq!(ids.len(), 20_000);
+        assert_eq!(serde_json::to_string(&RequestId(0xab)).unwrap(), "\"00000000000000ab\"");
     }
 
     #[test]

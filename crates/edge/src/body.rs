@@ -16,7 +16,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::access_log::Line;
+use crate::{access_log::Line, edge::InFlight};
 
 /// What is read from disk at a time.
 const CHUNK_BYTES: u64 = 192 << 10;
@@ -28,6 +28,7 @@ pub(crate) struct AnswerBody {
     remaining: u64,
     /// Written to the access log when the answer has left, or was given up.
     line: Option<Box<Line>>,
+    in_flight: Option<InFlight>,
 }
 
 #[derive(Debug)]
@@ -60,23 +61,33 @@ impl Part {
 }
 
 impl AnswerBody {
+    const fn new(parts: Parts, remaining: u64) -> Self {
+        AnswerBody { parts, remaining, line: None, in_flight: None }
+    }
+
     pub(crate) const fn empty() -> Self {
-        AnswerBody { parts: Parts::Empty, remaining: 0, line: None }
+        Self::new(Parts::Empty, 0)
     }
 
     pub(crate) fn bytes(bytes: Bytes) -> Self {
-        AnswerBody { remaining: bytes.len() as u64, parts: Parts::One(bytes), line: None }
+        let remaining = bytes.len() as u64;
+        Self::new(Parts::One(bytes), remaining)
     }
 
     /// Pieces one after the other.
     pub(crate) fn parts(parts: impl IntoIterator<Item = Part>) -> Self {
         let parts: VecDeque<Part> = parts.into_iter().filter(|part| part.len() > 0).collect();
         let remaining = parts.iter().map(Part::len).sum();
-        AnswerBody { parts: Parts::Many(Streaming { parts, reading: None }), remaining, line: None }
+        Self::new(Parts::Many(Streaming { parts, reading: None }), remaining)
     }
 
     pub(crate) fn log(&mut self, line: Box<Line>) {
         self.line = Some(line);
+    }
+
+    /// The request counts as being answered as long as this body is there.
+    pub(crate) fn hold(&mut self, in_flight: InFlight) {
+        self.in_flight = Some(in_flight);
     }
 }
 

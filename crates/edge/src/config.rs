@@ -12,7 +12,7 @@ use nigh_proto::{MachineName, RegionName, state::Location};
 use nigh_replica::ControlConfig;
 use serde::{Deserialize, Serialize};
 
-use crate::access_log::AccessLogConfig;
+use crate::{access_log::AccessLogConfig, stall::Demands};
 
 /// The whole of `edge.toml`.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -99,12 +99,16 @@ impl Default for HttpsConfig {
 pub struct LimitsConfig {
     /// Open connections over all listeners; more are closed at once.
     pub connections_max: usize,
+    /// Open connections of one IPv4 address or IPv6 /64; 0 for any number, as behind a proxy.
+    pub connections_per_address_max: usize,
     /// How long a TLS handshake may take.
     pub handshake_timeout_ms: u64,
     /// How long the head of a request may take, from its first byte or the answer before it.
     pub header_timeout_ms: u64,
     /// A connection on which no byte moves for so long is closed.
     pub idle_timeout_ms: u64,
+    /// How fast a client must take its answers, over the idle timeout; 0 for any speed.
+    pub send_bytes_per_s_min: u64,
     /// Fields of one request.
     pub headers_max: usize,
     /// Bytes of one request's head.
@@ -121,9 +125,11 @@ impl Default for LimitsConfig {
     fn default() -> Self {
         LimitsConfig {
             connections_max: 16_384,
+            connections_per_address_max: 1024,
             handshake_timeout_ms: 10_000,
             header_timeout_ms: 15_000,
             idle_timeout_ms: 60_000,
+            send_bytes_per_s_min: 256,
             headers_max: 100,
             header_bytes_max: 64 << 10,
             streams_max: 128,
@@ -142,8 +148,9 @@ impl LimitsConfig {
         Duration::from_millis(self.header_timeout_ms)
     }
 
-    pub(crate) const fn idle_timeout(&self) -> Duration {
-        Duration::from_millis(self.idle_timeout_ms)
+    pub(crate) const fn demands(&self) -> Demands {
+        let sent_bytes_min = self.send_bytes_per_s_min.saturating_mul(self.idle_timeout_ms) / 1000;
+        Demands { window: Duration::from_millis(self.idle_timeout_ms), sent_bytes_min }
     }
 }
 

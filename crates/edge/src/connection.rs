@@ -8,16 +8,18 @@ use hyper_util::{
     server::conn::auto,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
 };
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
+    conduct::Conduct,
     config::LimitsConfig,
     edge::{Edge, Visitor},
+    line_ends::LineEnds,
     metrics::Present,
+    places::Places,
     service,
     stall::Stall,
 };
@@ -26,6 +28,15 @@ use crate::{
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What one HTTP/2 stream may have waiting to be sent.
 const SEND_BUFFER_BYTES: usize = 128 << 10;
+/// What clients may send on one HTTP/2 stream, and on all, before it is read: no body is of use.
+const STREAM_WINDOW_BYTES: u32 = 65_535;
+const CONNECTION_WINDOW_BYTES: u32 = 256 << 10;
+/// HTTP/2 streams that the client reset before they were looked at. More end the connection
+/// (CVE-2023-44487, "rapid reset").
+const EARLY_RESETS_MAX: usize = 20;
+/// HTTP/2 streams that this edge had to reset for the client's faults (CVE-2025-8671, "made you
+/// reset"). More end the connection.
+const FAULTS_MAX: usize = 100;
 
 /// A listener and what its connections need.
 #[derive(Clone)]
@@ -34,7 +45,7 @@ pub(crate) struct Port {
     pub(crate) tasks: nigh_daemon::Tasks,
     pub(crate) limits: Arc<LimitsConfig>,
     /// Places for connections, shared by all listeners.
-    pub(crate) places: Arc<Semaphore>,
+    pub(crate) places: Arc<Places>,
     /// `None` for plain HTTP.
     pub(crate) tls: Option<TlsAcceptor>,
 }
@@ -56,9 +67,13 @@ impl Port {
 
     /// Gives the connection a place, or closes it: one that waits would only look open.
     fn admit(&self, stream: TcpStream, from: SocketAddr) {
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            self.edge.metrics.connections_refused.inc();
-            return;
+        let place = match self.places.take(from.ip()) {
+            Ok(place) => place,
+            Err(why) => {
+                tracing::debug!(ip = %from.ip(), ?why, "a connection found no place");
+                self.edge.metrics.connections_refused.inc();
+                return;
+            }
         };
         let port = self.clone();
         self.tasks.spawn("connection", async move {
@@ -73,26 +88,39 @@ impl Port {
             tracing::debug!(%error, "the connection was gone already");
             return;
         }
-        let stream = Stall::new(stream, self.limits.idle_timeout());
-        let ip = from.ip();
+        let conduct = Arc::new(Conduct::default());
+        let stream = Stall::new(stream, self.limits.demands(), Arc::clone(&conduct));
+        let visitor = Visitor { ip: from.ip(), is_https: false, tls: "", sni: None, conduct };
         match &self.tls {
-            None => self.live(stream, Visitor { ip, is_https: false, sni: None }).await,
-            Some(tls) => {
-                let handshake = tls.accept(stream);
-                match tokio::time::timeout(self.limits.handshake_timeout(), handshake).await {
-                    Ok(Ok(stream)) => {
-                        let sni = self.greet(stream.get_ref().1);
-                        self.live(stream, Visitor { ip, is_https: true, sni }).await;
-                    }
-                    Ok(Err(error)) => tracing::debug!(%error, %ip, "a handshake failed"),
-                    Err(_) => tracing::debug!(%ip, "a handshake took too long"),
-                }
-            }
+            None => self.live(stream, true, visitor).await,
+            Some(tls) => self.greet(tls, stream, visitor).await,
         }
     }
 
-    /// Counts a finished handshake and reads the name that it was for.
-    fn greet(&self, tls: &rustls::ServerConnection) -> Option<Box<str>> {
+    /// Shakes hands, then serves.
+    async fn greet(&self, tls: &TlsAcceptor, stream: Stall<TcpStream>, visitor: Visitor) {
+        let ip = visitor.ip;
+        let handshake = tls.accept(stream).into_fallible();
+        match tokio::time::timeout(self.limits.handshake_timeout(), handshake).await {
+            Ok(Ok(stream)) => {
+                let tls = stream.get_ref().1;
+                let is_http1 = tls.alpn_protocol() != Some(b"h2");
+                let version = self.count_handshake(tls);
+                let sni = tls.server_name().map(|name| name.to_ascii_lowercase().into());
+                let visitor = Visitor { is_https: true, tls: version, sni, ..visitor };
+                self.live(stream, is_http1, visitor).await;
+            }
+            Ok(Err((error, mut stream))) => {
+                tracing::debug!(%error, %ip, "a handshake failed");
+                // So that the alert which says why is read.
+                drop(stream.shutdown().await);
+            }
+            Err(_) => tracing::debug!(%ip, "a handshake took too long"),
+        }
+    }
+
+    /// Counts a finished handshake; its version.
+    fn count_handshake(&self, tls: &rustls::ServerConnection) -> &'static str {
         let version = match tls.protocol_version() {
             Some(rustls::ProtocolVersion::TLSv1_2) => "1.2",
             _ => "1.3",
@@ -100,13 +128,14 @@ impl Port {
         let resumed = matches!(tls.handshake_kind(), Some(rustls::HandshakeKind::Resumed));
         let labels = vec![("version", version.to_owned()), ("resumed", resumed.to_string())];
         self.edge.metrics.handshakes.get_or_create(&labels).inc();
-        tls.server_name().map(|name| name.to_ascii_lowercase().into())
+        version
     }
 
-    async fn live<S>(&self, stream: S, visitor: Visitor)
+    async fn live<S>(&self, stream: S, may_be_http1: bool, visitor: Visitor)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        let stream = LineEnds::new(stream, may_be_http1, Arc::clone(&visitor.conduct));
         let (edge, visitor) = (Arc::clone(&self.edge), Arc::new(visitor));
         let answering = service_fn(move |request| {
             service::serve(Arc::clone(&edge), Arc::clone(&visitor), request)
@@ -135,13 +164,19 @@ impl Port {
             .header_read_timeout(limits.header_timeout())
             .max_headers(limits.headers_max)
             .max_buf_size(limits.header_bytes_max)
+            // One that has said all it will say still wants its answer.
+            .half_close(true)
             .pipeline_flush(true);
         builder
             .http2()
             .timer(TokioTimer::new())
             .max_concurrent_streams(limits.streams_max)
             .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
-            .max_send_buf_size(SEND_BUFFER_BYTES);
+            .max_send_buf_size(SEND_BUFFER_BYTES)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_pending_accept_reset_streams(EARLY_RESETS_MAX)
+            .max_local_error_reset_streams(FAULTS_MAX);
         builder
     }
 }

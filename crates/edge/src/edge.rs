@@ -1,6 +1,6 @@
 //! What do all connections of an edge share?
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use http::HeaderValue;
@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     access_log::AccessLog,
+    conduct::Conduct,
     metrics::{Cache, Metrics, SiteCounters},
     shelf::Shelf,
     tls::Keyring,
@@ -33,6 +34,8 @@ pub(crate) struct Edge {
     /// Where plain HTTP is redirected to; `None` without HTTPS.
     pub(crate) https_port: Option<u16>,
     pub(crate) request_body_bytes_max: usize,
+    /// How long such a body may take.
+    pub(crate) request_body_timeout: Duration,
     pub(crate) stopping: CancellationToken,
 }
 
@@ -77,8 +80,33 @@ impl CacheStatusValues {
 pub(crate) struct Visitor {
     pub(crate) ip: IpAddr,
     pub(crate) is_https: bool,
+    /// The version of TLS, empty without.
+    pub(crate) tls: &'static str,
     /// The name that the TLS connection was opened for.
     pub(crate) sni: Option<Box<str>>,
+    pub(crate) conduct: Arc<Conduct>,
+}
+
+/// A request from when its head was read until its answer has left, or was given up.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    pub(crate) edge: Arc<Edge>,
+    pub(crate) visitor: Arc<Visitor>,
+}
+
+impl InFlight {
+    pub(crate) fn new(edge: Arc<Edge>, visitor: Arc<Visitor>) -> Self {
+        edge.metrics.in_flight.inc();
+        visitor.conduct.begin();
+        InFlight { edge, visitor }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.edge.metrics.in_flight.dec();
+        self.visitor.conduct.end();
+    }
 }
 
 /// An answer, and what is known of how it came about.

@@ -1,7 +1,7 @@
 //! Serves sites from this machine's own disk over HTTP/1.1 and HTTP/2.
 //!
-//! `server` starts it all. Requests: `connection` accepts and bounds them (`stall`, `tls`),
-//! `service` counts and logs them, `answer` decides with `authority` and `respond` what they get,
+//! `server` starts it all. Requests: `connection` accepts and bounds them (`places`,
+//! `conduct`, `stall`, `line_ends`, `tls`), `service` counts and logs them, `answer` decides with `authority` and `respond` what they get,
 //! `body` sends it. What is served is a `world`, an immutable snapshot. The way there: the replica
 //! brings a state, `stager` sees what it needs, `stage` fetches through `intake` from a `source`,
 //! `load` builds releases. `shelf` holds bytes in memory; `checked`, `heal` and `upkeep` keep those on
@@ -12,14 +12,17 @@ mod answer;
 mod authority;
 mod body;
 mod checked;
+mod conduct;
 mod config;
 mod connection;
 mod edge;
 mod heal;
 mod intake;
+mod line_ends;
 mod load;
 mod machine_metrics;
 mod metrics;
+mod places;
 mod plain;
 mod respond;
 mod server;

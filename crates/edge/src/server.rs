@@ -11,11 +11,7 @@ use nigh_daemon::{BindError, Context, Role, TcpListen};
 use nigh_durable::{LockError, StateDir};
 use nigh_proto::report::{MachineAbout, MachineRole, Ports};
 use nigh_replica::{Replica, ReplicaConfig};
-use tokio::{
-    net::TcpListener,
-    sync::{Semaphore, mpsc},
-    task::spawn_blocking,
-};
+use tokio::{net::TcpListener, sync::mpsc, task::spawn_blocking};
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
@@ -27,6 +23,7 @@ use crate::{
     intake::Source,
     machine_metrics::MachineCollector,
     metrics::Metrics,
+    places::Places,
     shelf::Shelf,
     source::BlobSource,
     stage::Stage,
@@ -187,11 +184,12 @@ impl Bound {
         edge: &Arc<Edge>,
     ) -> Result<(), StartError> {
         let tls = Arc::new(tls::server_config(edge.keyring.clone())?);
+        let limits = &config.limits;
         let port = Port {
             edge: Arc::clone(edge),
             tasks: context.tasks.clone(),
-            limits: Arc::new(config.limits.clone()),
-            places: Arc::new(Semaphore::new(config.limits.connections_max)),
+            limits: Arc::new(limits.clone()),
+            places: Places::new(limits.connections_max, limits.connections_per_address_max),
             tls: None,
         };
         for listener in self.http {
@@ -276,6 +274,7 @@ fn assemble(
         cache_status: CacheStatusValues::new(&config.name),
         https_port: (https_port != 0).then_some(https_port),
         request_body_bytes_max: config.limits.request_body_bytes_max,
+        request_body_timeout: config.limits.header_timeout(),
         stopping: context.tasks.stopping().clone(),
     })
 }

@@ -2,17 +2,19 @@
 
 use std::{convert::Infallible, sync::Arc, time::Instant};
 
-use http::{HeaderValue, Request, Response, Version, header, request::Parts};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
 use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use tokio::time::timeout;
 
 use crate::{
     access_log::{AccessLog, Entry, ms, text},
     answer,
     body::AnswerBody,
-    edge::{About, Answer, Edge, Visitor},
-    metrics::{Counted, Present},
+    edge::{About, Answer, Edge, InFlight, Visitor},
+    metrics::Counted,
+    plain,
 };
 
 /// Answers `request` of `visitor`.
@@ -22,26 +24,54 @@ pub(crate) async fn serve(
     request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, Infallible> {
     let started = Instant::now();
-    let _present = Present::new(&edge.metrics.in_flight);
+    let in_flight = InFlight::new(edge, visitor);
+    let InFlight { edge, visitor } = &in_flight;
     let (parts, body) = request.into_parts();
-    let is_drained = body.is_end_stream() || drain(body, edge.request_body_bytes_max).await;
+    let may_go_on = take_body(edge, visitor, &parts, body).await;
     let request = Request::from_parts(parts, ());
-    let Answer { mut response, about } = answer::answer(&edge, &visitor, &request).await;
-    if !is_drained && request.version() < Version::HTTP_2 {
-        // What is left of the body would be read as the next request.
+    let Answer { mut response, about } = match may_go_on {
+        Ok(_) => answer::answer(edge, visitor, &request).await,
+        Err(words) => refuse(request.method(), words),
+    };
+    if may_go_on != Ok(true) && request.version() < Version::HTTP_2 {
+        // What comes next might be no request.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     let (parts, ()) = request.into_parts();
-    count(&edge, &parts, &response, &about, started);
+    count(edge, &parts, &response, &about, started);
     if let Some(log) = &*edge.access_log.load() {
-        let entry = entry(&edge, log, &visitor, &parts, &response, &about, started);
+        let entry = entry(edge, log, visitor, &parts, &response, &about, started);
         let line = log.line(entry, started);
         response.body_mut().log(line);
     }
+    response.body_mut().hold(in_flight);
     Ok(response)
 }
 
-/// Reads a body that nobody needs, up to a bound; whether that was all of it.
+/// Reads the body, which nobody needs, up to a bound; whether that was all of it. An error when
+/// there might be two views of what this request is.
+async fn take_body(
+    edge: &Edge,
+    visitor: &Visitor,
+    request: &Parts,
+    body: Incoming,
+) -> Result<bool, &'static str> {
+    if request.version < Version::HTTP_2 && visitor.conduct.has_bare_lf() {
+        return Err("end lines with CR LF\n");
+    }
+    if body.is_end_stream() {
+        return Ok(true);
+    }
+    // hyper hides a Content-Length beside it, which smuggles (RFC 9112, section 6.1). As no body is
+    // of use here, neither is one of unknown length.
+    if request.headers.contains_key(header::TRANSFER_ENCODING) {
+        return Err("send no body, or say its length in Content-Length alone\n");
+    }
+    let drained = drain(body, edge.request_body_bytes_max);
+    Ok(timeout(edge.request_body_timeout, drained).await.unwrap_or(false))
+}
+
+/// Whether all of the body was read.
 async fn drain(mut body: Incoming, max_bytes: usize) -> bool {
     let mut bytes = 0;
     while let Some(frame) = body.frame().await {
@@ -52,6 +82,11 @@ async fn drain(mut body: Incoming, max_bytes: usize) -> bool {
         }
     }
     true
+}
+
+fn refuse(method: &Method, words: &'static str) -> Answer {
+    let response = plain::text(method, StatusCode::BAD_REQUEST, words);
+    Answer { response, about: About { error: "malformed", ..About::default() } }
 }
 
 fn count(
@@ -84,15 +119,17 @@ fn entry(
 ) -> Entry {
     let serving = about.serving.as_deref();
     let release = serving.and_then(|serving| serving.release.as_ref());
+    let req_id = log.request_id();
     let host = request.uri.authority().map(|authority| authority.to_string());
     Entry {
         ts: edge.now(),
         edge: Arc::clone(&edge.name),
         site: serving.map(|serving| serving.site.to_string()).unwrap_or_default(),
         release: release.map(|loaded| loaded.release.id().to_string()).unwrap_or_default(),
+        req_id,
         client_ip: log.address(visitor.ip),
         proto: if request.version >= Version::HTTP_2 { "h2" } else { "http/1.1" },
-        tls: visitor.is_https,
+        tls: visitor.tls,
         method: request.method.to_string(),
         host: host.unwrap_or_else(|| text(request.headers.get(header::HOST))),
         path: request.uri.path_and_query().map(|path| cut(path.as_str())).unwrap_or_default(),
