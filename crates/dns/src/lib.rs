@@ -19,6 +19,7 @@ mod fixture;
 pub mod fleet;
 pub mod geo;
 pub mod locate;
+mod machine_metrics;
 pub mod metrics;
 pub mod name;
 pub mod networks;

@@ -22,6 +22,7 @@ use self::listeners::Bound;
 use crate::{
     config::{DnsConfig, GeoipConfig, InvalidConfig, ProbeConfig},
     files::{self, GeoFiles},
+    machine_metrics::MachineCollector,
     metrics::DnsMetrics,
     probe::Probes,
     publish::Publisher,
@@ -183,6 +184,8 @@ async fn start_replica(
     let opened = Replica::open(replica_config, move || Timestamp::from(clock.now()));
     let (replica, follower) = opened
         .map_err(|source| StartError::Replica { state_dir: config.state_dir.clone(), source })?;
+    let machine = MachineCollector { replica: replica.clone() };
+    context.metrics.register(|registry| registry.register_collector(Box::new(machine)));
     let ready = context.readiness.condition("state", "control has sent no state yet");
     let state = replica.state().borrow().clone();
     let mut publisher = publisher(replica, ready);
