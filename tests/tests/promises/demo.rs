@@ -181,6 +181,24 @@ async fn a_kept_fleet_comes_back_with_its_site_and_its_ports() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_port_that_somebody_else_has_taken_is_named() -> Result<()> {
+    let person = Person::stranger()?;
+    let state = tempfile::tempdir()?;
+    let args = ["--edges", "1", "--state", &state.path().to_string_lossy()];
+    let first = Demo::start(&person, &args).await?;
+    let https = first.text("/edges/0/https")?.to_owned();
+    let pids = first.pids();
+    first.interrupt().await?.expect(0);
+    are_gone(&pids).await;
+    let _taken = std::net::TcpListener::bind(&https)?;
+
+    let run = person.run(&[&["demo"], &args[..]].concat()).await?;
+
+    run.expect(1).says(&[&https, "try:"]);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_demo_that_is_killed_leaves_no_process_behind() -> Result<()> {
     let person = Person::stranger()?;
     let state = tempfile::tempdir()?;
