@@ -16,6 +16,6 @@ mod sites;
 mod status;
 mod tokens;
 
-pub(crate) use body::{Large, Small};
+pub(crate) use body::Small;
 pub(crate) use page::Params;
 pub(crate) use router::{Segments, guard, router};

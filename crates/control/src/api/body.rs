@@ -1,33 +1,43 @@
 //! How large may a body be, and what if it is not what it should be?
 
-use std::io::Read as _;
+use std::{io::Read as _, time::Duration};
 
 use axum::{
     body::Body,
     extract::{FromRequest, Request},
     http::{HeaderMap, StatusCode, header},
 };
+use futures_util::StreamExt as _;
 use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
 
 use super::problem::Refusal;
 use crate::blobs::{Pipe, blocking, pipe};
 
-/// The longest small JSON body.
-const JSON_MAX_BYTES: u64 = 256 << 10;
+/// The longest small JSON body, unless its route says otherwise.
+const JSON_MAX_BYTES: usize = 256 << 10;
+/// How long a small body may take to arrive, as a whole.
+const SMALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longer ones are read as JSON on a thread that may block.
+const QUICK_MAX_BYTES: usize = 256 << 10;
 /// Compressed on the wire.
 const LARGE_WIRE_MAX_BYTES: u64 = 128 << 20;
 /// Decoded.
 const LARGE_MAX_BYTES: u64 = 256 << 20;
+/// How long a large body may take to arrive, as a whole.
+const LARGE_TIMEOUT: Duration = Duration::from_secs(300);
+/// Large bodies taken in at once; each holds a thread and its text in memory.
+static LARGE_PLACES: Semaphore = Semaphore::const_new(4);
 
-/// A JSON body of at most 256 KiB.
+/// A JSON body of at most `MAX_BYTES`. No thread waits for it: strangers may send one.
 #[derive(Debug)]
-pub(crate) struct Small<T>(pub(crate) T);
+pub(crate) struct Small<T, const MAX_BYTES: usize = JSON_MAX_BYTES>(pub(crate) T);
 
 /// A JSON body of at most 256 MiB, which may be zstd-encoded (RFC 8878).
 #[derive(Debug)]
 pub(crate) struct Large<T>(pub(crate) T);
 
-impl<T, S> FromRequest<S> for Small<T>
+impl<T, S, const MAX_BYTES: usize> FromRequest<S> for Small<T, MAX_BYTES>
 where
     T: DeserializeOwned + Send + 'static,
     S: Sync,
@@ -38,9 +48,15 @@ where
         let (parts, body) = request.into_parts();
         expect_media_type(&parts.headers, &["application/json"])?;
         refuse_encoding(&parts.headers)?;
+        let text = tokio::time::timeout(SMALL_TIMEOUT, collect(body, MAX_BYTES)).await;
+        let text = text.map_err(|_| too_slow(SMALL_TIMEOUT))??;
         // An absent body stands for a document without fields.
-        let read = |pipe| decode(pipe, JSON_MAX_BYTES, b"{}");
-        receive(body, JSON_MAX_BYTES, read).await.map(Small)
+        let parsed = match text.len() {
+            0 => parse(b"{}"),
+            1..=QUICK_MAX_BYTES => parse(&text),
+            _ => blocking(move || parse(&text)).await,
+        };
+        parsed.map(Small)
     }
 }
 
@@ -56,13 +72,13 @@ where
         expect_media_type(&parts.headers, &["application/json"])?;
         if parts.headers.get(header::CONTENT_ENCODING).is_none_or(|coding| coding != "zstd") {
             refuse_encoding(&parts.headers)?;
-            let read = |pipe| decode(pipe, LARGE_MAX_BYTES, b"");
+            let read = |pipe| decode(pipe, LARGE_MAX_BYTES);
             return receive(body, LARGE_MAX_BYTES, read).await.map(Large);
         }
         let read = |pipe: Pipe| {
             let mut frame = zstd::stream::read::Decoder::new(pipe).map_err(broken)?;
             frame.window_log_max(27).map_err(broken)?;
-            decode(frame, LARGE_MAX_BYTES, b"")
+            decode(frame, LARGE_MAX_BYTES)
         };
         receive(body, LARGE_WIRE_MAX_BYTES, read).await.map(Large)
     }
@@ -73,22 +89,38 @@ async fn receive<T: Send + 'static>(
     max_bytes: u64,
     read: impl FnOnce(Pipe) -> Result<T, Refusal> + Send + 'static,
 ) -> Result<T, Refusal> {
-    let (pipe, fill) = pipe(body, max_bytes);
-    let (read, ()) = tokio::join!(blocking(move || read(pipe)), fill);
-    read
+    let received = async {
+        let _place = LARGE_PLACES.acquire().await.expect("this semaphore is never closed");
+        let (pipe, fill) = pipe(body, max_bytes);
+        let (read, ()) = tokio::join!(blocking(move || read(pipe)), fill);
+        read
+    };
+    tokio::time::timeout(LARGE_TIMEOUT, received).await.map_err(|_| too_slow(LARGE_TIMEOUT))?
 }
 
-fn decode<T: DeserializeOwned>(
-    reader: impl std::io::Read,
-    max_bytes: u64,
-    empty: &[u8],
-) -> Result<T, Refusal> {
+async fn collect(body: Body, max_bytes: usize) -> Result<Vec<u8>, Refusal> {
+    let mut text = Vec::new();
+    let mut pieces = body.into_data_stream();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|error| unread(&error))?;
+        if piece.len() > max_bytes - text.len() {
+            return Err(too_large(max_bytes as u64));
+        }
+        text.extend_from_slice(&piece);
+    }
+    Ok(text)
+}
+
+fn decode<T: DeserializeOwned>(reader: impl std::io::Read, max_bytes: u64) -> Result<T, Refusal> {
     let mut text = Vec::new();
     reader.take(max_bytes + 1).read_to_end(&mut text).map_err(broken)?;
     if text.len() as u64 > max_bytes {
         return Err(too_large(max_bytes));
     }
-    let text = if text.is_empty() { empty } else { &text };
+    parse(&text)
+}
+
+fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Refusal> {
     serde_json::from_slice(text).map_err(|error| {
         let detail = format!("the body is not the JSON document that this route takes: {error}");
         Refusal::new(StatusCode::BAD_REQUEST, "body_invalid", detail).with_field("", error)
@@ -99,8 +131,17 @@ fn broken(error: std::io::Error) -> Refusal {
     if error.kind() == std::io::ErrorKind::FileTooLarge {
         return too_large(LARGE_WIRE_MAX_BYTES);
     }
+    unread(&error)
+}
+
+fn unread(error: &dyn std::error::Error) -> Refusal {
     let detail = format!("the body could not be read to its end: {error}");
     Refusal::new(StatusCode::BAD_REQUEST, "body_broken", detail)
+}
+
+fn too_slow(timeout: Duration) -> Refusal {
+    let detail = format!("the body did not arrive within {timeout:?}");
+    Refusal::new(StatusCode::REQUEST_TIMEOUT, "body_slow", detail)
 }
 
 pub(crate) fn too_large(max_bytes: u64) -> Refusal {
@@ -132,9 +173,33 @@ fn refuse_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
     use http::HeaderValue;
 
     use super::*;
+
+    #[test]
+    fn a_small_body_that_never_comes_holds_no_thread() {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.max_blocking_threads(1).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let never =
+                Body::from_stream(futures_util::stream::pending::<std::io::Result<Vec<u8>>>());
+            let mut stalled = Box::pin(Small::<()>::from_request(Request::new(never), &()));
+            assert!(stalled.as_mut().now_or_never().is_none());
+            let work = tokio::time::timeout(Duration::from_secs(5), blocking(|| ()));
+            assert!(work.await.is_ok(), "the only thread waits for the body");
+        });
+    }
+
+    #[tokio::test]
+    async fn a_body_may_be_as_long_as_its_route_takes() {
+        let sent =
+            |text: &'static str| Small::<String, 5>::from_request(Request::new(text.into()), &());
+        assert_eq!(sent("\"abc\"").await.unwrap().0, "abc");
+        let long = sent("\"abcd\"").await.unwrap_err();
+        assert_eq!((long.status, long.code), (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"));
+    }
 
     #[test]
     fn a_body_that_says_it_is_something_else_is_refused() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::{
     Json,
     body::Body,
-    extract::State,
+    extract::{FromRequest as _, Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -27,7 +27,7 @@ use super::{
     router::Segments,
 };
 use crate::{
-    app::{App, AppError, Begun},
+    app::{App, Begun},
     blobs::blocking,
     store::ReleaseFilter,
 };
@@ -47,9 +47,11 @@ pub(crate) async fn begin(
     State(app): State<App>,
     caller: Caller,
     Segments(site): Segments<SiteName>,
-    Large(new): Large<NewRelease>,
+    request: Request,
 ) -> Result<(StatusCode, Json<ReleaseBegun>), Refusal> {
     caller.require(Scope::Push, &site)?;
+    // Hundreds of megabytes are read only for those who may send them.
+    let Large(new) = Large::<NewRelease>::from_request(request, &app).await?;
     Ok(match app.begin_release(&site, new, &caller.0.name).await? {
         Begun::New(begun) => (StatusCode::CREATED, Json(begun)),
         Begun::Unchanged(begun) => (StatusCode::OK, Json(begun)),
@@ -201,9 +203,7 @@ pub(crate) async fn manifest(
 ) -> Result<Response, Refusal> {
     caller.require(Scope::Read, &site)?;
     let row = if release == "active" {
-        app.require_site(&site).await?;
-        let active = app.world().site(&site).and_then(|site| site.active_release().cloned());
-        active.ok_or(AppError::ReleaseUnknown { site, release })?
+        app.require_active(&site).await?
     } else {
         app.require_release(&site, &release).await?
     };

@@ -39,6 +39,18 @@ impl App {
         }
     }
 
+    /// The active release, as it was committed last: who has just seen it go live finds it.
+    pub(crate) async fn require_active(&self, site: &SiteName) -> Result<ReleaseRow, AppError> {
+        let row = self.store().site(site).await?;
+        match row.ok_or_else(|| AppError::SiteUnknown(site.clone()))?.active {
+            Some(id) => self.require_release(site, id.as_str()).await,
+            None => {
+                let (site, release) = (site.clone(), "active".to_owned());
+                Err(AppError::ReleaseUnknown { site, release })
+            }
+        }
+    }
+
     pub(crate) async fn show_release(
         &self,
         site: &SiteName,
@@ -48,7 +60,8 @@ impl App {
         self.release_view(&row).await
     }
 
-    /// The release as soon as its progress is more than `after`, or after `wait`.
+    /// The release as soon as its progress is more than `after`, or after `wait`, or when control
+    /// stops.
     pub(crate) async fn await_release(
         &self,
         site: &SiteName,
@@ -61,11 +74,15 @@ impl App {
         loop {
             rings.mark_unchanged();
             let view = self.show_release(site, id).await?;
-            if view.progress > after || tokio::time::Instant::now() >= deadline {
+            let is_over = self.stopping().is_cancelled() || tokio::time::Instant::now() >= deadline;
+            if view.progress > after || is_over {
                 return Ok(view);
             }
             // Whether it rang or the time is up, the next look decides.
-            let _ = tokio::time::timeout_at(deadline, rings.changed()).await;
+            tokio::select! {
+                _ = tokio::time::timeout_at(deadline, rings.changed()) => {}
+                () = self.stopping().cancelled() => {}
+            }
         }
     }
 

@@ -17,12 +17,14 @@ use serde::Deserialize;
 
 use super::Machine;
 use crate::{
-    api::{Large, Segments, problem::Refusal},
+    api::{Segments, Small, problem::Refusal},
     app::App,
     blobs::{PipeWriter, blocking, stream},
 };
 
 const BUFFER_BYTES: usize = 128 << 10;
+/// The longest list of digests: as many as one pack holds, each with quotes, a comma and a space.
+const WANTED_MAX_BYTES: usize = 70 * PackHead::MAX_BLOBS;
 
 /// Which blobs are asked for.
 #[derive(Debug, Deserialize)]
@@ -36,7 +38,7 @@ pub(crate) struct Wanted {
 pub(crate) async fn pack(
     State(app): State<App>,
     Machine(machine): Machine,
-    Large(Wanted { mut digests }): Large<Wanted>,
+    Small(Wanted { mut digests }): Small<Wanted, WANTED_MAX_BYTES>,
 ) -> Result<Response, Refusal> {
     if digests.len() > PackHead::MAX_BLOBS {
         let why = format!("ask for at most {} blobs at once", PackHead::MAX_BLOBS);

@@ -8,10 +8,13 @@ use crate::{
     app::App,
 };
 
+/// The longest request: anyone may send one, and a certificate request has about a kilobyte.
+const REQUEST_MAX_BYTES: usize = 16 << 10;
+
 /// Takes a machine into the fleet; its join token is the authority.
 pub(crate) async fn join(
     State(app): State<App>,
-    Small(request): Small<JoinRequest>,
+    Small(request): Small<JoinRequest, REQUEST_MAX_BYTES>,
 ) -> Result<Json<JoinResponse>, Refusal> {
     Ok(Json(app.join(&request).await?))
 }

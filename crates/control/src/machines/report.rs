@@ -1,11 +1,11 @@
 //! `POST /machine/v1/report`.
 
 use axum::{extract::State, http::StatusCode};
-use nigh_proto::report::Report;
+use nigh_proto::report::{REPORT_MAX_BYTES, Report};
 
 use super::Machine;
 use crate::{
-    api::{Large, problem::Refusal},
+    api::{Small, problem::Refusal},
     app::App,
 };
 
@@ -13,7 +13,7 @@ use crate::{
 pub(crate) async fn report(
     State(app): State<App>,
     Machine(machine): Machine,
-    Large(report): Large<Report>,
+    Small(report): Small<Report, REPORT_MAX_BYTES>,
 ) -> Result<StatusCode, Refusal> {
     if report.about.name != machine.name || report.about.role != machine.role {
         let why = format!("the certificate is that of {} {}", machine.role.label(), machine.name);

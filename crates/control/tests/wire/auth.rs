@@ -95,6 +95,16 @@ fn body_for(method: &Method, path: &str) -> String {
 }
 
 #[tokio::test]
+async fn a_manifest_is_not_read_for_those_who_may_not_push() {
+    let fleet = Fleet::start().await;
+    fleet.create_site("docs").await;
+    let reader = token(&fleet, Scope::Read, &[]).await.secret;
+    let url = format!("{}/v1/sites/docs/releases", fleet.api);
+    let refusal = fleet.http.post(url).bearer_auth(reader).body("not a manifest").send().await;
+    assert_eq!(refused(StatusCode::FORBIDDEN, refusal.unwrap()).await, "not_allowed");
+}
+
+#[tokio::test]
 async fn a_token_for_a_site_sees_that_site_only() {
     let fleet = Fleet::start().await;
     fleet.create_site("blog").await;
