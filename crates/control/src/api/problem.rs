@@ -102,6 +102,7 @@ impl From<AppError> for Refusal {
             AppError::HostUnknown(_) => (NOT_FOUND, "host_unknown"),
             AppError::HostDefault(_) => (CONFLICT, "host_default"),
             AppError::HostReserved(_) => (UNPROCESSABLE, "host_reserved"),
+            AppError::HostOwn(_) => (UNPROCESSABLE, "host_reserved"),
             AppError::HostsFull { .. } => (CONFLICT, "hosts_full"),
             AppError::ReleaseUnknown { .. } => (NOT_FOUND, "release_unknown"),
             AppError::ReleaseAmbiguous(_) => (CONFLICT, "release_ambiguous"),

@@ -23,6 +23,8 @@ pub enum AppError {
     HostDefault(Host),
     #[error("{0} is the name of a preview's host; hosts with `--` in a label are kept for those")]
     HostReserved(Host),
+    #[error("{0} is a name of control itself; give the site another host")]
+    HostOwn(Host),
     #[error("{site} has {max} hosts, which is as many as a site may have")]
     HostsFull { site: SiteName, max: usize },
     #[error("{site} has no release {release}; `nigh release list` shows those there are")]

@@ -6,7 +6,10 @@ use nigh_proto::{
 };
 
 use super::{App, AppError};
-use crate::store::{HostRow, StoreError, Tx};
+use crate::{
+    config::CertificateMode,
+    store::{HostRow, StoreError, Tx},
+};
 
 /// How many hosts a site may have: all of them are in one certificate.
 pub(super) const HOSTS_MAX: usize = 100;
@@ -77,11 +80,30 @@ impl App {
         {
             return Err(AppError::HostReserved(host));
         }
+        // Clients and machines believe the CA that certificates of sites come from.
+        if self.effective().config.certificate_names().iter().any(|own| own == host.as_str()) {
+            return Err(AppError::HostOwn(host));
+        }
         let row = HostRow { host, site: site.clone(), is_default };
         tx.insert_host(&row, self.now()).await.map_err(|error| match error {
             StoreError::Taken(_) => AppError::HostTaken(row.host),
             error => error.into(),
         })
+    }
+
+    /// Gives every site the certificate that it should have and has not: the configuration may
+    /// have said something else when the site was made.
+    pub(super) async fn certify_sites(&self, tx: &mut Tx) -> Result<(), AppError> {
+        let is_wanted = self.effective().config.certificates.mode != CertificateMode::None;
+        let world = self.store().world().await?;
+        for site in &world.sites {
+            let id = certificate_id(&site.name);
+            let is_there = world.certificates.iter().any(|row| row.id == id);
+            if is_there != is_wanted {
+                self.certify(tx, &site.name).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Gives the site a certificate for all hosts that it has in this transaction.

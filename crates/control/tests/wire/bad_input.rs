@@ -50,6 +50,8 @@ async fn names_are_taken_once() {
     let kept = json!({ "host": "new--docs.nigh.test" });
     let kept = fleet.post("/v1/sites/docs/hosts", &kept).await;
     assert_eq!(refused(StatusCode::UNPROCESSABLE_ENTITY, kept).await, "host_reserved");
+    let own = fleet.post("/v1/sites/docs/hosts", &json!({ "host": "LocalHost" })).await;
+    assert_eq!(refused(StatusCode::UNPROCESSABLE_ENTITY, own).await, "host_reserved");
     let default = "/v1/sites/docs/hosts/docs.nigh.test";
     let default = fleet.request(Method::DELETE, default).send().await.unwrap();
     assert_eq!(refused(StatusCode::CONFLICT, default).await, "host_default");
