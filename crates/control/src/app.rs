@@ -9,11 +9,15 @@ mod activation;
 mod begin;
 mod error;
 mod finalize;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod hosts;
 mod machines;
 mod prune;
 mod releases;
 mod sites;
+#[cfg(test)]
+mod tests;
 mod tokens;
 mod views;
 
@@ -163,6 +167,7 @@ impl App {
         } else {
             tx.delete_certificate(PREVIEWS_CERTIFICATE).await?;
         }
+        self.certify_sites(&mut tx).await?;
         tx.raise_revision().await?;
         tx.commit().await?;
         self.publish().await?;
@@ -193,6 +198,15 @@ impl App {
             not_before: issued.not_before,
             not_after: issued.not_after,
         }))
+    }
+
+    /// Publishes what was committed when nobody has done so yet: after an error in between, and
+    /// before a verb that builds on what its caller may have seen committed already.
+    pub(crate) async fn refresh(&self) -> Result<(), StoreError> {
+        if self.0.store.revision().await? > self.world().revision {
+            self.publish().await?;
+        }
+        Ok(())
     }
 
     /// Shows what was committed to every machine's stream and everyone who waits.

@@ -98,6 +98,14 @@ impl Store {
         Ok(Tx(self.writer.begin().await?))
     }
 
+    /// The revision of what was committed last.
+    pub(crate) async fn revision(&self) -> Result<u64, StoreError> {
+        let revision: i64 = sqlx::query_scalar("SELECT revision FROM fleet WHERE id = 1")
+            .fetch_one(&self.reader)
+            .await?;
+        Ok(revision.unsigned_abs())
+    }
+
     /// Proves that the database can be written, by writing.
     pub(crate) async fn check_writable(&self) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
@@ -118,6 +126,14 @@ impl Tx {
     /// Makes everything since [`Store::begin`] durable.
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
         Ok(self.0.commit().await?)
+    }
+
+    /// The revision as this transaction sees it.
+    pub(crate) async fn revision(&mut self) -> Result<u64, StoreError> {
+        let revision: i64 = sqlx::query_scalar("SELECT revision FROM fleet WHERE id = 1")
+            .fetch_one(&mut *self.0)
+            .await?;
+        Ok(revision.unsigned_abs())
     }
 
     /// Raises the fleet's revision: what this transaction changes is for machines. Returns it.

@@ -101,13 +101,19 @@ pub(crate) fn request_id() -> Option<String> {
     REQUEST_ID.try_with(Clone::clone).ok()
 }
 
+/// A change that has begun is carried through even when whoever asked for it goes away: what was
+/// committed has to be published as well.
 async fn around(State(app): State<App>, request: Request, next: Next) -> Response {
     let id = random::<8>().iter().fold(String::from("req_"), |mut id, byte| {
         id.push_str(&format!("{byte:02x}"));
         id
     });
     let (method, path) = (request.method().clone(), shown(&request));
-    let mut response = REQUEST_ID.scope(id.clone(), next.run(request)).await;
+    let answer = REQUEST_ID.scope(id.clone(), next.run(request));
+    let mut response = match method.is_safe() {
+        true => answer.await,
+        false => tokio::spawn(answer).await.unwrap_or_else(|_| panicked(Box::new(()))),
+    };
     let status = response.status().as_u16();
     app.metrics().request(method.as_str(), status);
     tracing::debug!(%method, path, status, request_id = id, "{method} {path} {status}");

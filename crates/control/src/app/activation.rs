@@ -10,7 +10,10 @@ use nigh_proto::{
 
 use super::{App, AppError};
 use crate::{
-    fleet::activation::{Decision, decide, readiness},
+    fleet::{
+        World,
+        activation::{Decision, decide, readiness},
+    },
     store::{ReleaseRow, StoreError, Tx},
 };
 
@@ -22,6 +25,7 @@ impl App {
         site: &SiteName,
         id: &ReleaseId,
     ) -> Result<ReleaseView, AppError> {
+        self.refresh().await?;
         let mut tx = self.store().begin().await?;
         let Some(mut row) = tx.release(id).await? else {
             let (site, release) = (site.clone(), id.to_string());
@@ -44,9 +48,14 @@ impl App {
         row.staging_at = Some(self.now());
         row.failure = None;
         let replaced = self.give_up_replaced(&mut tx, &row).await?;
-        match self.decision(&row) {
-            Decision::Go { lagging } => self.make_active(&mut tx, &mut row, &lagging).await?,
-            Decision::Wait { .. } | Decision::Stuck => {
+        let world = self.world();
+        let is_newest = tx.revision().await? == world.revision;
+        match self.decision(&world, &row) {
+            Decision::Go { lagging } if is_newest => {
+                self.make_active(&mut tx, &mut row, &lagging).await?;
+            }
+            // What was committed and not published yet may be an edge that has nothing.
+            Decision::Go { .. } | Decision::Wait { .. } | Decision::Stuck => {
                 row.state = ReleaseState::Staging;
                 tx.update_release(&row).await?;
                 tx.raise_revision().await?;
@@ -65,6 +74,7 @@ impl App {
         site: &SiteName,
         release: Option<ReleaseId>,
     ) -> Result<ReleaseView, AppError> {
+        self.refresh().await?;
         self.require_site(site).await?;
         let previous = || {
             let world = self.world();
@@ -77,19 +87,27 @@ impl App {
     }
 
     /// What is to be done about a release that wants to go live, as edges stand now.
-    pub(crate) fn decision(&self, row: &ReleaseRow) -> Decision {
-        let world = self.world();
+    pub(crate) fn decision(&self, world: &World, row: &ReleaseRow) -> Decision {
         let Some(site) = world.site(&row.site) else { return Decision::Stuck };
-        let edges = readiness(&world, &self.statuses(), site, row, self.instant());
+        let edges = readiness(world, &self.statuses(), site, row, self.instant());
         let wait_ms = self.effective().config.sites.stage_deadline_ms;
         let since = row.staging_at.unwrap_or(row.created_at);
         decide(&edges, since.plus_ms(i64::try_from(wait_ms).unwrap_or(i64::MAX)), self.now())
     }
 
     /// Lets a staging release go where it was meant to: onto the site's hosts, onto its own, or
-    /// just to be ready. Nothing happens to one that is no longer staging.
-    pub(crate) async fn go(&self, id: &ReleaseId, lagging: &[MachineName]) -> Result<(), AppError> {
+    /// just to be ready. Nothing happens to one that is no longer staging, nor when the fleet has
+    /// changed since `revision`, at which this was decided: then it is decided again.
+    pub(crate) async fn go(
+        &self,
+        id: &ReleaseId,
+        lagging: &[MachineName],
+        revision: u64,
+    ) -> Result<(), AppError> {
         let mut tx = self.store().begin().await?;
+        if tx.revision().await? != revision {
+            return Ok(());
+        }
         let Some(mut row) = tx.release(id).await? else { return Ok(()) };
         if row.state != ReleaseState::Staging {
             return Ok(());

@@ -43,6 +43,7 @@ impl App {
         new: NewRelease,
         pushed_by: &str,
     ) -> Result<Begun, AppError> {
+        self.refresh().await?;
         self.require_site(site).await?;
         self.push_goes_on();
         let NewRelease { manifest, rules, message, source, preview } = new;
@@ -133,6 +134,11 @@ impl App {
             row.manifest == checked.manifest_digest && row.rules == checked.rules_digest
         };
         let Some(active) = site.active_release().filter(is_same) else { return Ok(None) };
+        // Pushing again is how a blob that control has lost is brought back.
+        let entries = checked.manifest.entries().iter();
+        if !self.blobs().store().missing(entries.map(|entry| &entry.digest)).is_empty() {
+            return Ok(None);
+        }
         // A later release that is on its way would replace it: then this push must count.
         if site.releases.iter().any(|row| row.state == ReleaseState::Staging && row.goes_live) {
             return Ok(None);

@@ -72,7 +72,11 @@ impl App {
         }
         tx.raise_revision().await?;
         tx.commit().await?;
+        // What is known of the name was said by another machine, or with another disk. Once more
+        // after everyone can see that, for a report that came in between.
+        self.statuses().forget(&row.name);
         self.publish().await?;
+        self.statuses().forget(&row.name);
         let (name, role) = (row.name, row.role.label());
         tracing::info!(machine.name = %name, role, "{role} {name} joined the fleet");
         let ca_pem = self.authority().certificate_pem().to_owned();
@@ -104,8 +108,8 @@ impl App {
         }
         tx.raise_revision().await?;
         tx.commit().await?;
-        self.statuses().forget(name);
         self.publish().await?;
+        self.statuses().forget(name);
         tracing::info!(machine.name = %name, "{name} was removed from the fleet");
         Ok(())
     }
@@ -116,6 +120,10 @@ impl App {
         machine: &MachineRow,
         report: Report,
     ) -> Result<(), AppError> {
+        // Its report may have taken long to arrive.
+        if self.world().machine(&machine.name).is_none_or(|row| row.id != machine.id) {
+            return Err(AppError::MachineUnknown(machine.name.clone()));
+        }
         let about = report.about.clone();
         let (now, instant) = (self.now(), self.instant());
         let ahead_ms = report.sent_at.ms_since(now);

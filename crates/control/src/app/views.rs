@@ -186,7 +186,7 @@ impl App {
         }
         let world = self.world();
         for (site, release) in world.staging() {
-            if self.decision(release) == Decision::Stuck {
+            if self.decision(&world, release) == Decision::Stuck {
                 warnings.push(format!(
                     "release {} of {} waits: its deadline passed and no edge has staged it",
                     release.id.short(),

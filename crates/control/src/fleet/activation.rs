@@ -2,7 +2,8 @@
 //!
 //! All edges that are here must have staged it, drained ones too. After the deadline those that
 //! have not are left behind, as are edges that are away; but with no edge ready at all control
-//! goes on waiting, since a site that is a release behind beats a site that is down.
+//! goes on waiting, since a site that is a release behind beats a site that is down. Edges that a
+//! control which has just started has not heard of are waited for, deadline or not.
 
 use std::time::Instant;
 
@@ -18,6 +19,8 @@ use crate::store::ReleaseRow;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Readiness {
     Staged,
+    /// Control has just started and has not heard of it.
+    Unheard,
     /// Here, or expected, and not ready.
     Fetching,
     Away,
@@ -26,7 +29,7 @@ pub(crate) enum Readiness {
 /// What is to be done about a staging release.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// Edges are still fetching; look again at the deadline at the latest.
+    /// Edges are still fetching, or on their way back to a control that has just started.
     Wait { until: Timestamp },
     /// The deadline passed and no edge is ready: go on waiting, and warn.
     Stuck,
@@ -44,7 +47,7 @@ pub(crate) fn decide(
     if edges.is_empty() {
         return Decision::Go { lagging: Vec::new() };
     }
-    if any(Readiness::Fetching) && now < deadline {
+    if any(Readiness::Unheard) || any(Readiness::Fetching) && now < deadline {
         return Decision::Wait { until: deadline };
     }
     if !any(Readiness::Staged) {
@@ -71,6 +74,7 @@ pub(crate) fn readiness(
                 Presence::Here if statuses.has_staged(&edge.name, &site.name, &release.id) => {
                     Readiness::Staged
                 }
+                Presence::Expected if statuses.is_unheard(&edge.name, now) => Readiness::Unheard,
                 Presence::Here | Presence::Expected => Readiness::Fetching,
             };
             (edge.name.clone(), readiness)
@@ -101,6 +105,7 @@ mod tests {
             (&[("a", Staged), ("b", Away), ("c", Fetching)], 31, go(&["b", "c"])),
             (&[("a", Fetching)], 29, wait.clone()),
             (&[("a", Fetching)], 30, Decision::Stuck),
+            (&[("a", Staged), ("b", Unheard)], 31, wait.clone()),
             (&[("a", Away)], 0, wait),
             (&[("a", Away), ("b", Away)], 99, Decision::Stuck),
         ];

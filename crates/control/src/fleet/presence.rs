@@ -4,7 +4,7 @@
 //! until [`AWAY_AFTER_MS`] has passed control waits for those that it has not heard from yet.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -27,8 +27,8 @@ pub(crate) enum Presence {
 /// What is known of one machine since control started.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Status {
-    /// Open watch streams: more than one only while an old one dies.
-    pub streams: u32,
+    /// Open watch streams, by number: more than one only while an old one dies.
+    pub streams: BTreeSet<u64>,
     pub connected_at: Option<Instant>,
     pub reported_at: Option<Instant>,
     pub seen_at: Option<Timestamp>,
@@ -43,6 +43,8 @@ pub(crate) struct Status {
 #[derive(Clone, Debug)]
 pub(crate) struct Statuses {
     started_at: Instant,
+    /// How many watch streams there were so far.
+    streams_total: u64,
     machines: BTreeMap<MachineName, Status>,
 }
 
@@ -51,22 +53,26 @@ const AWAY_AFTER: Duration = Duration::from_millis(AWAY_AFTER_MS);
 impl Statuses {
     /// Nobody has been heard of; control started at `now`.
     pub(crate) fn new(now: Instant) -> Self {
-        Self { started_at: now, machines: BTreeMap::new() }
+        Self { started_at: now, streams_total: 0, machines: BTreeMap::new() }
     }
 
     pub(crate) fn get(&self, name: &MachineName) -> Option<&Status> {
         self.machines.get(name)
     }
 
-    pub(crate) fn connected(&mut self, name: &MachineName, now: Instant) {
+    /// A stream is open now; its number is for [`disconnected`](Self::disconnected).
+    pub(crate) fn connected(&mut self, name: &MachineName, now: Instant) -> u64 {
+        self.streams_total += 1;
         let status = self.machines.entry(name.clone()).or_default();
-        status.streams += 1;
+        status.streams.insert(self.streams_total);
         status.connected_at = Some(now);
+        self.streams_total
     }
 
-    pub(crate) fn disconnected(&mut self, name: &MachineName) {
+    /// A stream has ended. That of a machine which was forgotten since changes nothing.
+    pub(crate) fn disconnected(&mut self, name: &MachineName, stream: u64) {
         if let Some(status) = self.machines.get_mut(name) {
-            status.streams = status.streams.saturating_sub(1);
+            status.streams.remove(&stream);
         }
     }
 
@@ -81,7 +87,7 @@ impl Statuses {
         status.sites = report.sites.into_iter().map(|site| (site.site.clone(), site)).collect();
     }
 
-    /// Forgets a machine that was removed.
+    /// Forgets what was said by a machine that was removed, or whose name another one has now.
     pub(crate) fn forget(&mut self, name: &MachineName) {
         self.machines.remove(name);
     }
@@ -91,7 +97,7 @@ impl Statuses {
         match self.machines.get(name) {
             None if is_recent(self.started_at) => Presence::Expected,
             None => Presence::Away,
-            Some(status) if status.streams == 0 => {
+            Some(status) if status.streams.is_empty() => {
                 // It reported before its stream was open, as a machine that dials again may.
                 let never_connected = status.connected_at.is_none();
                 if never_connected && is_recent(self.started_at) {
@@ -104,6 +110,13 @@ impl Statuses {
             Some(status) if status.connected_at.is_some_and(is_recent) => Presence::Expected,
             Some(_) => Presence::Away,
         }
+    }
+
+    /// Whether control has started so recently that this machine may not have dialled yet.
+    pub(crate) fn is_unheard(&self, name: &MachineName, now: Instant) -> bool {
+        let never = |status: &Status| status.connected_at.is_none();
+        self.machines.get(name).is_none_or(never)
+            && now.saturating_duration_since(self.started_at) < AWAY_AFTER
     }
 
     /// What a machine last said of one site.
@@ -145,12 +158,12 @@ mod tests {
         let start = Instant::now();
         let mut statuses = Statuses::new(start);
         let edge = fixture::name("fra1");
-        statuses.connected(&edge, start);
+        let stream = statuses.connected(&edge, start);
         assert_eq!(statuses.presence(&edge, start), Presence::Expected);
         statuses.reported(fixture::report("fra1", &[]), start, Timestamp::default());
         assert_eq!(statuses.presence(&edge, after(start, AWAY_AFTER_MS - 1)), Presence::Here);
         assert_eq!(statuses.presence(&edge, after(start, AWAY_AFTER_MS)), Presence::Away);
-        statuses.disconnected(&edge);
+        statuses.disconnected(&edge, stream);
         assert_eq!(statuses.presence(&edge, start), Presence::Away);
     }
 
@@ -159,10 +172,24 @@ mod tests {
         let start = Instant::now();
         let mut statuses = Statuses::new(start);
         let edge = fixture::name("fra1");
-        statuses.connected(&edge, start);
+        let dying = statuses.connected(&edge, start);
         statuses.connected(&edge, start);
         statuses.reported(fixture::report("fra1", &[]), start, Timestamp::default());
-        statuses.disconnected(&edge);
+        statuses.disconnected(&edge, dying);
         assert_eq!(statuses.presence(&edge, start), Presence::Here);
+    }
+
+    #[test]
+    fn a_machine_is_not_judged_by_one_that_had_its_name_before() {
+        let start = Instant::now();
+        let mut statuses = Statuses::new(start);
+        let edge = fixture::name("fra1");
+        let old = statuses.connected(&edge, start);
+        statuses.reported(fixture::report("fra1", &[1]), start, Timestamp::default());
+        statuses.forget(&edge);
+        statuses.connected(&edge, start);
+        statuses.disconnected(&edge, old);
+        assert_eq!(statuses.presence(&edge, start), Presence::Expected);
+        assert!(!statuses.has_staged(&edge, &"docs".parse().unwrap(), &fixture::release(1)));
     }
 }

@@ -55,6 +55,8 @@ pub(crate) async fn watch(
 struct Stream {
     app: App,
     machine: MachineRow,
+    /// Among the streams of this machine.
+    number: u64,
     worlds: Receiver<Arc<World>>,
     sent: Option<u64>,
     heartbeat: Interval,
@@ -64,12 +66,12 @@ impl Stream {
     fn new(app: App, machine: MachineRow, since: Option<u64>) -> Self {
         let mut worlds = app.follow();
         worlds.mark_changed();
-        app.statuses().connected(&machine.name, app.instant());
+        let number = app.statuses().connected(&machine.name, app.instant());
         app.reported().notify_one();
         tracing::info!(machine.name = %machine.name, since, "{} watches", machine.name);
         let mut heartbeat = tokio::time::interval(Duration::from_millis(HEARTBEAT_MS));
         heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        Self { app, machine, worlds, sent: since, heartbeat }
+        Self { app, machine, number, worlds, sent: since, heartbeat }
     }
 
     /// The next frame for the newest world, unless the machine has it. `Err` when the machine is
@@ -90,7 +92,7 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.app.statuses().disconnected(&self.machine.name);
+        self.app.statuses().disconnected(&self.machine.name, self.number);
         self.app.observe_progress();
         self.app.reported().notify_one();
         tracing::info!(machine.name = %self.machine.name, "{} no longer watches", self.machine.name);

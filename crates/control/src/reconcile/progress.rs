@@ -28,14 +28,16 @@ impl Progress {
     }
 
     async fn settle_lagging(&self) -> Result<(), AppError> {
-        let changes = {
-            let world = self.app.world();
-            lagging::changes(&world, &self.app.statuses(), self.app.instant())
-        };
+        let (world, now, instant) = (self.app.world(), self.app.now(), self.app.instant());
+        let changes = lagging::changes(&world, &self.app.statuses(), instant, now);
         if changes.is_empty() {
             return Ok(());
         }
         let mut tx = self.app.store().begin().await?;
+        // Another release may be active by now; the change rings for another pass.
+        if tx.revision().await? != world.revision {
+            return Ok(());
+        }
         for change in &changes {
             tx.set_lagging(&change.site, &change.edge, change.is_lagging).await?;
         }
@@ -52,9 +54,11 @@ impl Progress {
     async fn settle_staging(&mut self) -> Result<(), AppError> {
         let world = self.app.world();
         for (site, release) in world.staging() {
-            match self.app.decision(release) {
+            match self.app.decision(&world, release) {
                 Decision::Wait { .. } => {}
-                Decision::Go { lagging } => self.app.go(&release.id, &lagging).await?,
+                Decision::Go { lagging } => {
+                    self.app.go(&release.id, &lagging, world.revision).await?;
+                }
                 Decision::Stuck => {
                     if self.stuck.insert(release.id.clone()) {
                         tracing::warn!(
@@ -79,6 +83,7 @@ impl Reconcile for Progress {
     type Error = AppError;
 
     async fn pass(&mut self) -> Result<Duration, AppError> {
+        self.app.refresh().await?;
         self.app.observe_progress();
         self.settle_staging().await?;
         self.settle_lagging().await?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nigh_daemon::{Clock, Role};
 use nigh_proto::{
-    api::{MachineView, Page, ReleaseState},
+    api::{MachineView, Page, ReleaseState, ReleaseView},
     report::{JoinResponse, MachineRole, SiteReport},
     state::Revision,
     watch::Frame,
@@ -71,6 +71,16 @@ async fn a_machine_may_only_say_what_it_is_itself() {
 }
 
 #[tokio::test]
+async fn a_report_has_a_bound() {
+    let fleet = Fleet::start().await;
+    let edge = Machine::join(&fleet, "fra1", MachineRole::Edge).await;
+    let url = format!("{}/machine/v1/report", edge.url);
+    let long = " ".repeat(nigh_proto::report::REPORT_MAX_BYTES + 1);
+    let response = edge.http.post(url).body(long).send().await.unwrap();
+    assert_eq!(refused(StatusCode::PAYLOAD_TOO_LARGE, response).await, "body_too_large");
+}
+
+#[tokio::test]
 async fn a_removed_machine_loses_its_stream_and_its_certificate() {
     let fleet = Fleet::start().await;
     let edge = Machine::join(&fleet, "fra1", MachineRole::Edge).await;
@@ -127,6 +137,26 @@ async fn an_edge_that_lags_is_left_out_from_the_activation_until_it_has_caught_u
     let mut dns_watch = dns.watch(0).await;
     while !dns_watch.dns_state().await.sites[0].lagging.is_empty() {}
     assert_eq!(view.state, ReleaseState::Active);
+}
+
+#[tokio::test]
+async fn an_edge_that_joins_again_is_not_taken_for_what_it_was() {
+    let fleet = Fleet::start().await;
+    fleet.create_site("docs").await;
+    Machine::join(&fleet, "fra1", MachineRole::Edge).await.obey();
+    let one = fleet.push("docs", &[("index.html", "one")]).await;
+    fleet.until_active(&one).await;
+    let two = fleet.push("docs", &[("index.html", "two")]).await;
+    fleet.until_active(&two).await;
+
+    // The same name, an empty disk, and nothing said yet.
+    let again = Machine::join(&fleet, "fra1", MachineRole::Edge).await;
+    let _watch = again.watch(0).await;
+    let back = fleet.post("/v1/sites/docs/rollback", &serde_json::json!({})).await;
+    let back: ReleaseView = expect(StatusCode::OK, back).await;
+    assert_eq!(back.state, ReleaseState::Staging);
+    let dns = Machine::join(&fleet, "ns1", MachineRole::Dns).await;
+    assert_eq!(dns.watch(0).await.dns_state().await.sites[0].lagging, [again.name()]);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! What does a restarted control still know?
 
-use nigh_daemon::Role;
+use nigh_control::{ControlConfig, config::CertificateMode};
+use nigh_daemon::{Clock, Role};
 use nigh_proto::{
     Digest,
     api::{Page, ReleaseState, ReleaseView, SiteView},
@@ -62,6 +63,40 @@ async fn a_push_that_was_cut_short_goes_on_where_it_was() {
     assert_eq!(finalized.status(), StatusCode::ACCEPTED);
     let list: Page<ReleaseView> = fleet.get("/v1/sites/docs/releases").await;
     fleet.follow(&list.items[0], |view| view.state == ReleaseState::Active).await;
+}
+
+#[tokio::test]
+async fn a_blob_that_control_has_lost_is_asked_for_again() {
+    let fleet = Fleet::start().await;
+    fleet.create_site("docs").await;
+    let files = [("index.html", "one")];
+    let pushed = fleet.push("docs", &files).await;
+    fleet.until_active(&pushed).await;
+    let Fleet { dir, server, .. } = fleet;
+    server.stop().await;
+    for pack in std::fs::read_dir(dir.path().join("state/blobs/packs")).unwrap() {
+        std::fs::remove_file(pack.unwrap().path()).unwrap();
+    }
+    let fleet = Fleet::start_in(dir, |_| {}, Clock::system()).await;
+    let begun = fleet.begin("docs", &files).await;
+    assert_eq!(begun.missing, [Digest::of(b"one")]);
+}
+
+#[tokio::test]
+async fn sites_have_certificates_as_the_configuration_says_now() {
+    let without = |config: &mut ControlConfig| config.certificates.mode = CertificateMode::None;
+    let fleet = Fleet::start_with(without, Clock::system()).await;
+    fleet.create_site("docs").await;
+    let fleet = fleet.restart().await;
+    let mut edge = Machine::join(&fleet, "fra1", MachineRole::Edge).await;
+    let state = edge.watch(0).await.edge_state().await;
+    let name = "docs.nigh.test".parse().unwrap();
+    assert!(state.certificates.iter().any(|certificate| certificate.names.contains(&name)));
+    let Fleet { dir, server, .. } = fleet;
+    server.stop().await;
+    let fleet = Fleet::start_in(dir, without, Clock::system()).await;
+    edge.url = fleet.machines.clone();
+    assert_eq!(edge.watch(0).await.edge_state().await.certificates, []);
 }
 
 #[tokio::test]

@@ -1,0 +1,88 @@
+//! A control without listeners, for tests.
+
+use std::time::SystemTime;
+
+use nigh_daemon::{Clock, Metrics, clock::Hand};
+use nigh_proto::{
+    Digest, Entry, MachineId, Manifest, SiteName,
+    api::{NewRelease, NewSite, ReleaseView},
+    rules::RuleSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{App, Begun, Effective, Parts};
+use crate::{
+    blobs::Blobs,
+    ca::Authority,
+    config::ControlConfig,
+    fleet::fixture::machine,
+    metrics::ControlMetrics,
+    store::{MachineRow, Store},
+};
+
+/// A control and the hand of its clock.
+pub(crate) struct Fixture {
+    pub app: App,
+    pub hand: Hand,
+    _dir: tempfile::TempDir,
+}
+
+pub(crate) fn docs() -> SiteName {
+    "docs".parse().unwrap()
+}
+
+impl Fixture {
+    /// With the site `docs` and no machine.
+    pub(crate) async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (clock, hand) = Clock::manual(SystemTime::now());
+        let authority = Authority::generate(clock.now().into()).unwrap();
+        let parts = Parts {
+            effective: Effective::new(ControlConfig::new(dir.path().into())).unwrap(),
+            store: Store::open(None, &dir.path().join("control.db")).await.unwrap(),
+            blobs: Blobs::open(&dir.path().join("blobs"), None).await.unwrap(),
+            authority: Authority::open(&authority).unwrap(),
+            clock,
+            metrics: ControlMetrics::register(&Metrics::new("control", "0.0.0")),
+            version: "0.0.0",
+            stopping: CancellationToken::new(),
+        };
+        let app = App::start(parts).await.unwrap();
+        app.create_site(NewSite { name: docs(), hosts: Vec::new() }).await.unwrap();
+        Fixture { app, hand, _dir: dir }
+    }
+
+    /// Pushes one page and finalizes; nobody has let it go live yet.
+    pub(crate) async fn push(&self, page: &str) -> ReleaseView {
+        let entry = Entry {
+            path: "index.html".parse().unwrap(),
+            digest: Digest::of(page.as_bytes()),
+            size_bytes: page.len() as u64,
+            content_type: None,
+        };
+        let new = NewRelease {
+            manifest: Manifest::new(vec![entry]).unwrap().encode(),
+            rules: RuleSet::default(),
+            message: None,
+            source: None,
+            preview: None,
+        };
+        let begun = self.app.begin_release(&docs(), new, "test").await.unwrap();
+        let Begun::New(begun) = begun else { panic!("this page is live already") };
+        self.app.blobs().insert_documents(vec![page.as_bytes().to_vec()]).await.unwrap();
+        let id = begun.release.id.as_str();
+        let row = self.app.require_release(&docs(), id).await.unwrap();
+        self.app.finalize(&docs(), &row, true).await.unwrap()
+    }
+
+    /// Commits that an edge has joined, and publishes nothing.
+    pub(crate) async fn commit_join(&self, name: &str) -> MachineRow {
+        let row = MachineRow { id: MachineId::new(1, crate::app::random()), ..machine(name) };
+        let mut tx = self.app.store().begin().await.unwrap();
+        tx.put_machine(&row).await.unwrap();
+        tx.lag_everywhere(&row.name).await.unwrap();
+        tx.raise_revision().await.unwrap();
+        tx.commit().await.unwrap();
+        row
+    }
+}
