@@ -17,17 +17,17 @@ impl App {
     ) -> Result<Vec<ReleaseId>, AppError> {
         self.require_site(site).await?;
         let rows = self.store().releases(site, &ReleaseFilter::default(), LOOKED_AT_MAX).await?;
-        let pruned: Vec<ReleaseId> =
-            surplus(&rows, keep as usize).map(|row| row.id.clone()).collect();
+        let mut pruned = Vec::new();
+        let mut tx = self.store().begin().await?;
+        for row in surplus(&rows, keep as usize) {
+            // It may have been activated since it was looked at.
+            if tx.release(&row.id).await?.is_some_and(|row| is_idle(row.state)) {
+                tx.delete_release(&row.id).await?;
+                pruned.push(row.id.clone());
+            }
+        }
         if pruned.is_empty() {
             return Ok(pruned);
-        }
-        let mut tx = self.store().begin().await?;
-        for id in &pruned {
-            // It may have been activated since it was looked at.
-            if tx.release(id).await?.is_some_and(|row| is_idle(row.state)) {
-                tx.delete_release(id).await?;
-            }
         }
         tx.raise_revision().await?;
         tx.commit().await?;

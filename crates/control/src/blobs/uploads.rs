@@ -91,9 +91,16 @@ impl Uploads {
         received.map(|()| PartOutcome::More { offset })
     }
 
-    fn take(&self, digest: &Digest, now: Instant) -> Option<Partial> {
+    /// Closes what was not used for a while: as long as it is open, room on the disk is kept for
+    /// the rest of it.
+    pub(crate) fn close_idle(&self, now: Instant) {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|_, open| now.saturating_duration_since(open.used_at) < IDLE_MAX);
+    }
+
+    fn take(&self, digest: &Digest, now: Instant) -> Option<Partial> {
+        self.close_idle(now);
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         open.remove(digest).map(|open| open.partial)
     }
 
@@ -116,5 +123,30 @@ fn append(partial: &mut Partial, body: &mut Pipe) -> Result<(), PartError> {
             Ok(length) => partial.append(&buffer[..length])?,
             Err(error) => return Err(PartError::Receive(error)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::blobs::{blocking, pipe};
+
+    #[tokio::test]
+    async fn an_upload_that_nobody_goes_on_with_is_closed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let (uploads, now) = (Arc::new(Uploads::default()), Instant::now());
+        let (digest, size_bytes) = (Digest::of(b"large"), 2 << 20);
+        let (pipe, fill) = pipe("the first part".into(), size_bytes);
+        let (using, to) = (Arc::clone(&uploads), store.clone());
+        let part = blocking(move || using.part(&to, digest, size_bytes, 0, pipe, now));
+        let (part, ()) = tokio::join!(part, fill);
+        assert_eq!(part.unwrap(), PartOutcome::More { offset: 14 });
+        uploads.close_idle(now);
+        assert!(matches!(store.begin(digest, size_bytes), Err(InsertError::Busy { .. })));
+        uploads.close_idle(now + IDLE_MAX);
+        assert_eq!(store.begin(digest, size_bytes).unwrap().offset(), 14);
     }
 }

@@ -136,7 +136,16 @@ impl Reconcile for Collection {
             return Ok(wait);
         }
         let young = Duration::from_millis(config.collect_young_ms);
-        let collected = self.app.collect(young).await?;
+        let collected = match self.app.collect(young).await {
+            Ok(collected) => collected,
+            // Such as a manifest that cannot be read: reading all of them again in a moment would
+            // not help, and nothing may be taken as long as one is unknown.
+            Err(error) => {
+                let error = crate::api::problem::causes(&error);
+                tracing::error!(error, "nothing was collected; what is wrong has to be mended");
+                return Ok(wait);
+            }
+        };
         self.app.metrics().collected_blobs.inc_by(collected.blobs);
         if collected.blobs > 0 {
             let (blobs, bytes) = (collected.blobs, collected.bytes);

@@ -23,10 +23,18 @@ impl Reconcile for Expiry {
     type Error = AppError;
 
     async fn pass(&mut self) -> Result<Duration, AppError> {
+        let rows = self.0.store().all_releases().await?;
+        self.end(rows).await?;
+        Ok(WAIT)
+    }
+}
+
+impl Expiry {
+    /// Ends what is over among `rows`, which are all releases as they were a moment ago.
+    async fn end(&self, rows: Vec<ReleaseRow>) -> Result<(), AppError> {
         let app = &self.0;
         let now = app.now();
         let sites = app.effective().config.sites.clone();
-        let rows = app.store().all_releases().await?;
         let ended: Vec<ReleaseRow> =
             rows.iter().filter_map(|row| expire(row, now, sites.upload_expires_ms)).collect();
         let pruned = unkept(rows, sites.keep_releases as usize, now);
@@ -45,10 +53,14 @@ impl Reconcile for Expiry {
                 noted.push(row);
             }
         }
+        let mut has_changed = !noted.is_empty();
         for row in &pruned {
-            tx.delete_release(&row.id).await?;
+            // It may be live again since it was looked at.
+            if tx.release(&row.id).await?.as_ref() == Some(row) {
+                tx.delete_release(&row.id).await?;
+                has_changed = true;
+            }
         }
-        let has_changed = !noted.is_empty() || !pruned.is_empty();
         if has_changed {
             tx.raise_revision().await?;
         }
@@ -57,7 +69,7 @@ impl Reconcile for Expiry {
             app.note(&noted);
             app.publish().await?;
         }
-        Ok(WAIT)
+        Ok(())
     }
 }
 
@@ -112,7 +124,11 @@ fn unkept(rows: Vec<ReleaseRow>, keep: usize, now: Timestamp) -> Vec<ReleaseRow>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::fixture::{release, release_row};
+    use crate::{
+        app::fixture::{Fixture, docs},
+        fleet::fixture::{release, release_row},
+        reconcile::progress::Progress,
+    };
 
     fn at(unix_ms: i64) -> Timestamp {
         Timestamp::from_unix_ms(unix_ms)
@@ -138,6 +154,26 @@ mod tests {
         assert_eq!(ended(&promoted).preview_host, None);
         assert_eq!(ended(&grace).grace_until, None);
         assert_eq!(ended(&upload).state, ReleaseState::Expired);
+    }
+
+    #[tokio::test]
+    async fn a_release_that_is_live_again_is_not_deleted_as_one_too_many() {
+        let fixture = Fixture::new().await;
+        let app = &fixture.app;
+        let mut progress = Progress::new(app.clone());
+        let mut ids = Vec::new();
+        for page in ["one", "two", "three"] {
+            ids.push(fixture.push(page).await.id);
+            progress.pass().await.unwrap();
+        }
+        let mut config = app.effective().config.clone();
+        config.sites.keep_releases = 1;
+        app.reload(crate::app::Effective::new(config).unwrap()).await.unwrap();
+        fixture.hand.advance(Duration::from_millis(app.effective().config.sites.grace_ms));
+        let seen = app.store().all_releases().await.unwrap();
+        app.activate(&docs(), &ids[0]).await.unwrap();
+        Expiry(app.clone()).end(seen).await.unwrap();
+        assert_eq!(app.world().site(&docs()).unwrap().active_release().unwrap().id, ids[0]);
     }
 
     #[test]

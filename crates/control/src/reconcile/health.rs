@@ -1,6 +1,6 @@
 //! Can control still write?
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use nigh_daemon::readiness::Condition;
 
@@ -39,6 +39,8 @@ impl Reconcile for Health {
             Ok(()) => self.disk.set_ready(),
             Err(error) => self.disk.set_unready(format!("blobs cannot be written: {error}")),
         }
+        let (uploads, now) = (Arc::clone(&self.app.blobs().uploads), self.app.instant());
+        blocking(move || uploads.close_idle(now)).await;
         let usage = self.app.blobs().usage();
         let metrics = self.app.metrics();
         metrics.blobs.set(usage.blobs);
