@@ -119,6 +119,11 @@ where
     }
 }
 
+/// Refuses a configuration that [`init`] would refuse, without setting anything up.
+pub fn check(config: &LogConfig) -> Result<(), LogError> {
+    parse(&config.filter).map(drop)
+}
+
 /// Never reads `RUST_LOG`: what is logged comes from the configuration alone.
 fn parse(filter: &str) -> Result<EnvFilter, LogError> {
     EnvFilter::builder()

@@ -49,6 +49,11 @@ impl Console {
         }
     }
 
+    /// For wrong usage, when nothing is known but that JSON was asked for.
+    pub(crate) const fn json() -> Self {
+        Self { is_json: true, is_silent: false, ..Self::silent() }
+    }
+
     /// Whether progress may be drawn rather than written.
     pub(crate) const fn has_bars(&self) -> bool {
         self.has_bars
@@ -93,8 +98,8 @@ impl Console {
         eprintln!("{} {text}", self.paint("33", "warning:"));
     }
 
-    /// Why the command failed: three parts on stderr, and the same as JSON on stdout when asked for.
-    pub(crate) fn failure(&self, failure: &Failure) {
+    /// Why the command failed, as JSON on stdout when that was asked for.
+    pub(crate) fn report(&self, failure: &Failure) {
         #[derive(Serialize)]
         struct Report<'a> {
             error: &'a Failure,
@@ -104,6 +109,11 @@ impl Console {
             let report = Report { error: failure, exit_code: failure.exit.code() };
             self.result(&report, |_| String::new());
         }
+    }
+
+    /// Why the command failed: three parts on stderr, and the same as JSON on stdout when asked for.
+    pub(crate) fn failure(&self, failure: &Failure) {
+        self.report(failure);
         eprintln!("{} {}", self.paint("31;1", "error:"), failure.what);
         for why in &failure.why {
             eprintln!("  {} {}", self.dim("why:"), indented(why));

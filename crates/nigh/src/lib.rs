@@ -3,7 +3,7 @@
 //! `cli` is what may be typed. `environment`, `user_config` and `site_file` are read once, and
 //! `settings` says which of them wins. `console` prints, `failure` and `exit` say how a command ended.
 //! `commands` has one file for each command, `push` and `demo` the parts of the largest ones, `serve`
-//! runs roles.
+//! runs roles, `role_config` is what their files say.
 
 mod cli;
 mod commands;
@@ -14,6 +14,7 @@ mod exit;
 mod failure;
 mod follow;
 mod push;
+mod role_config;
 mod serve;
 mod settings;
 mod site_file;
@@ -28,7 +29,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::{cli::Cli, console::Console, environment::Environment, exit::Exit};
+use crate::{cli::Cli, console::Console, environment::Environment, exit::Exit, failure::Failure};
 
 /// Reads arguments and environment, does what they say, and tells the shell how it went.
 pub fn main() -> ExitCode {
@@ -39,7 +40,16 @@ pub fn main() -> ExitCode {
             // Help and version are results; anything else is wrong usage. Printing fails only when
             // nobody listens.
             let _ = error.print();
-            return if error.use_stderr() { Exit::Usage } else { Exit::Ok }.into();
+            if !error.use_stderr() {
+                return Exit::Ok.into();
+            }
+            if std::env::args_os().any(|argument| argument == "--json") {
+                let text = error.render().to_string();
+                let what = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+                let failure = Failure::new(Exit::Usage, what).hint("nigh help").code("usage");
+                Console::json().report(&failure);
+            }
+            return Exit::Usage.into();
         }
     };
     let console = Console::new(&cli.global, &environment);

@@ -8,17 +8,18 @@ use std::{
 };
 
 use clap::ValueEnum;
-use nigh_control::{ControlConfig, ControlServer};
-use nigh_daemon::{
-    Context, LogConfig, Notify, Role, Setup, Sockets, TcpListen, logging, notify::watchdog_timeout,
-};
-use nigh_dns::{DnsConfig, DnsServer};
-use nigh_edge::{EdgeConfig, EdgeServer};
-use serde::{Serialize, de::DeserializeOwned};
+use nigh_control::ControlServer;
+use nigh_daemon::{Context, Notify, Role, Setup, Sockets, logging, notify::watchdog_timeout};
+use nigh_dns::DnsServer;
+use nigh_edge::EdgeServer;
 
 use crate::{
-    cli::GlobalArgs, console::Console, environment::Environment, exit::Exit, failure::Failure,
-    toml_file,
+    cli::GlobalArgs,
+    console::Console,
+    environment::Environment,
+    exit::Exit,
+    failure::Failure,
+    role_config::{self, RoleConfig},
 };
 
 /// How long requests in flight may take when whoever started the role is gone.
@@ -32,7 +33,7 @@ pub(crate) struct Args {
     /// Read and check the configuration, then end
     #[arg(long)]
     check: bool,
-    /// Print the configuration with every default, then end
+    /// Print the configuration with every key, its default and its meaning, then end
     #[arg(long, conflicts_with = "check")]
     print_config: bool,
     /// Stop when standard input ends: whoever started this is gone
@@ -49,35 +50,6 @@ enum RoleName {
     /// Answers DNS
     Dns,
 }
-
-/// What every role's configuration has.
-trait RoleConfig: DeserializeOwned + Serialize + Send + 'static {
-    fn ops(&self) -> &TcpListen;
-    fn log(&self) -> &LogConfig;
-    fn wrong(&self) -> Option<String>;
-}
-
-macro_rules! role_config {
-    ($config:ty) => {
-        impl RoleConfig for $config {
-            fn ops(&self) -> &TcpListen {
-                &self.ops.listen
-            }
-
-            fn log(&self) -> &LogConfig {
-                &self.log
-            }
-
-            fn wrong(&self) -> Option<String> {
-                self.check().err().map(|error| error.to_string())
-            }
-        }
-    };
-}
-
-role_config!(ControlConfig);
-role_config!(EdgeConfig);
-role_config!(DnsConfig);
 
 pub(crate) fn run(
     args: &Args,
@@ -106,9 +78,12 @@ impl Serve<'_> {
         R::Config: RoleConfig,
     {
         let path = self.config_file::<R>();
-        let config: R::Config = load(&path)?;
+        if self.args.print_config && self.named_file().is_none() && !path.exists() {
+            return self.print_template::<R>();
+        }
+        let config: R::Config = role_config::load(&path, R::NAME)?;
         if self.args.print_config {
-            return self.print_config(&config, &path);
+            return self.print_config(&config, &format!("# {} and the defaults.", path.display()));
         }
         if self.args.check {
             let report = serde_json::json!({ "config": path, "ok": true });
@@ -126,18 +101,33 @@ impl Serve<'_> {
         ended.map(|_| Exit::Ok).map_err(|error| cannot_run::<R>(&error))
     }
 
-    fn config_file<R: Role>(&self) -> PathBuf {
-        let named = self.global.config.clone().or_else(|| self.environment.config.clone());
-        named.unwrap_or_else(|| Path::new("/etc/nigh").join(format!("{}.toml", R::NAME)))
+    fn named_file(&self) -> Option<PathBuf> {
+        self.global.config.clone().or_else(|| self.environment.config.clone())
     }
 
-    fn print_config<C: RoleConfig>(&self, config: &C, path: &Path) -> Result<Exit, Failure> {
-        let table = toml::Table::try_from(config).map_err(|error| {
-            Failure::new(Exit::Failure, "the configuration has no TOML form").caused_by(&error)
-        })?;
-        self.console.result(&table, |table| {
-            format!("# What applies: {} and the defaults.\n{table}", path.display())
-        });
+    fn config_file<R: Role>(&self) -> PathBuf {
+        let usual = || Path::new("/etc/nigh").join(format!("{}.toml", R::NAME));
+        self.named_file().unwrap_or_else(usual)
+    }
+
+    /// A file to begin with, for somebody who has none yet.
+    fn print_template<R: Role>(&self) -> Result<Exit, Failure>
+    where
+        R::Config: RoleConfig,
+    {
+        let config: R::Config = role_config::template()
+            .ok_or_else(|| Failure::new(Exit::Failure, "there is no file to begin with"))?;
+        let first = "# A file to begin with: keys without a default hold examples, all others their default.";
+        self.print_config(&config, first)
+    }
+
+    fn print_config<C: RoleConfig>(&self, config: &C, first: &str) -> Result<Exit, Failure> {
+        let unwritable = |error: &toml::ser::Error| {
+            Failure::new(Exit::Failure, "the configuration has no TOML form").caused_by(error)
+        };
+        let text = role_config::effective(config).map_err(|error| unwritable(&error))?;
+        let table = toml::Table::try_from(config).map_err(|error| unwritable(&error))?;
+        self.console.result(&table, |_| format!("{first}\n\n{text}"));
         Ok(Exit::Ok)
     }
 
@@ -159,7 +149,7 @@ impl Serve<'_> {
         if self.args.exit_with_stdin {
             context.grace = ORPHAN_GRACE;
         }
-        let reread = move || match load(&path) {
+        let reread = move || match role_config::load(&path, R::NAME) {
             Ok(config) => Ok(config),
             Err(failure) => Err(Box::<dyn Error + Send + Sync>::from(one_line(&failure))),
         };
@@ -183,17 +173,6 @@ impl Serve<'_> {
             logging::Colour::Always
         } else {
             logging::Colour::Auto
-        }
-    }
-}
-
-/// Reads and checks a role's configuration.
-fn load<C: RoleConfig>(path: &Path) -> Result<C, Failure> {
-    let config: C = toml_file::read(path)?;
-    match config.wrong() {
-        None => Ok(config),
-        Some(why) => {
-            Err(Failure::new(Exit::Invalid, format!("{} is not valid", path.display())).why(why))
         }
     }
 }

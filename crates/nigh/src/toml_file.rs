@@ -16,26 +16,81 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
 
 /// Reads `text` as a `T`; `path` is only named.
 pub(crate) fn parse<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T, Failure> {
-    toml::from_str(text).map_err(|error| invalid(text, path, &error))
+    parse_with(text, path, &[])
 }
 
-fn invalid(text: &str, path: &Path, error: &toml::de::Error) -> Failure {
-    let line = error.span().map(|span| 1 + text[..span.start].matches('\n').count());
+/// The same; `instead` says of keys that people may expect, by their whole name, what to do instead.
+pub(crate) fn parse_with<T: DeserializeOwned>(
+    text: &str,
+    path: &Path,
+    instead: &[(&str, &str)],
+) -> Result<T, Failure> {
+    toml::from_str(text).map_err(|error| invalid(text, path, &error, instead))
+}
+
+fn invalid(text: &str, path: &Path, error: &toml::de::Error, instead: &[(&str, &str)]) -> Failure {
+    let start = error.span().map(|span| span.start);
+    let line = start.map(|start| 1 + text[..start].matches('\n').count());
     let place = line
         .map_or_else(|| path.display().to_string(), |line| format!("{}:{line}", path.display()));
-    let failure = Failure::new(Exit::Invalid, format!("{place} is not valid")).why(error.message());
-    match unknown_key(error.message()) {
-        Some((key, known)) => {
-            let failure = failure.code("unknown_key");
-            match suggest::did_you_mean(key, known) {
-                Some(hint) => failure.hint(hint),
-                None => {
-                    failure.hint("remove the key; a key that does nothing is refused on purpose")
-                }
-            }
+    let failure = Failure::new(Exit::Invalid, format!("{place} is not valid"));
+    let key = line.and_then(|line| keys(text).nth(line - 1).flatten());
+    let message = error.message();
+    if let Some((unknown, known)) = unknown_key(message) {
+        let failure = failure.why(message).code("unknown_key");
+        let known_instead = instead.iter().find(|(name, _)| key.as_deref() == Some(name));
+        if let Some((_, hint)) = known_instead {
+            return failure.hint(*hint);
         }
-        None => failure,
+        return match suggest::did_you_mean(unknown, known) {
+            Some(hint) => failure.hint(hint),
+            None => failure.hint("remove the key; a key that does nothing is refused on purpose"),
+        };
     }
+    if let Some(missing) = message.strip_prefix("missing field `") {
+        let missing = missing.split('`').next().unwrap_or_default();
+        return failure
+            .why(format!("the key {missing} is missing"))
+            .hint(format!("add {missing} = …"));
+    }
+    match key {
+        Some(key) => {
+            let unit = unit(&key);
+            let failure = failure.why(format!("{key}: {message}"));
+            unit.into_iter().fold(failure, Failure::hint)
+        }
+        None => failure.why(message),
+    }
+}
+
+/// What the value of a key should look like, told by the unit in its name.
+fn unit(key: &str) -> Option<&'static str> {
+    let units = [
+        ("_ms", "write a whole number of milliseconds: 1 h is 3600000"),
+        ("_s", "write a whole number of seconds"),
+        ("_bytes", "write a whole number of bytes: 1 MiB is 1048576"),
+        ("listen", "write \"IP:PORT\", such as \"127.0.0.1:8443\""),
+    ];
+    units.into_iter().find(|(end, _)| key.ends_with(end)).map(|(_, hint)| hint)
+}
+
+/// For each line the whole name of the key that is set there, or of the table that begins there.
+pub(crate) fn keys(text: &str) -> impl Iterator<Item = Option<String>> {
+    let mut table = String::new();
+    text.lines().map(move |line| {
+        let line = line.trim();
+        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.split(']').next()) {
+            table = name.trim_start_matches('[').trim().to_owned();
+            return Some(table.clone());
+        }
+        let (key, _) = line.split_once('=')?;
+        let key = key.trim();
+        let is_bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+        if key.is_empty() || !key.chars().all(is_bare) {
+            return None;
+        }
+        Some(if table.is_empty() { key.to_owned() } else { format!("{table}.{key}") })
+    })
 }
 
 /// The key and the known ones, from serde's message: unknown field `a`, expected one of `b`, `c`.
@@ -80,6 +135,27 @@ mod tests {
 
     #[test]
     fn a_missing_key_is_named() {
-        assert!(failure("listen = \"x\"").why[0].contains("state_dir"));
+        let failure = failure("listen = \"x\"");
+        assert_eq!(failure.why, ["the key state_dir is missing"]);
+        assert_eq!(failure.hints, ["add state_dir = …"]);
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_kind_is_refused_with_its_key_and_its_unit() {
+        #[derive(Debug, Deserialize)]
+        struct Outer {
+            #[expect(dead_code, reason = "only its name matters")]
+            sites: Inner,
+        }
+        #[derive(Debug, Deserialize)]
+        struct Inner {
+            #[expect(dead_code, reason = "only its name matters")]
+            grace_ms: u64,
+        }
+        let text = "# one\n[sites]\ngrace_ms = \"1h\"\n";
+        let failure = parse::<Outer>(text, Path::new("control.toml")).unwrap_err();
+        assert_eq!(&*failure.what, "control.toml:3 is not valid");
+        assert!(failure.why[0].starts_with("sites.grace_ms: invalid type"), "{failure:?}");
+        assert!(failure.hints[0].contains("milliseconds"), "{failure:?}");
     }
 }
