@@ -91,17 +91,21 @@ impl Failure {
                     403 => {
                         failure.hint("ask for a token with the right: nigh token create --scope …")
                     }
-                    _ => failure,
+                    _ => match of_code(&problem.code) {
+                        Some(hint) => failure.hint(hint),
+                        None => failure,
+                    },
                 }
             }
             CallError::Unreachable { api_url, .. } if error.is_untrusted() => {
                 Self::new(Exit::Unreachable, what)
                     .why(format!("the certificate of {api_url} is not trusted"))
-                    .caused_by(error)
+                    .why(root_cause(error))
                     .hint("set NIGH_CA_FILE to control's CA (ca.pem in its state folder)")
             }
             CallError::Unreachable { .. } => Self::new(Exit::Unreachable, what)
-                .caused_by(error)
+                .why(error.to_string())
+                .why(root_cause(error))
                 .hint("check that control runs and that NIGH_API_URL is its address")
                 .code("unreachable"),
             CallError::Foreign { .. } => Self::new(Exit::Failure, what)
@@ -118,6 +122,35 @@ impl Failure {
             .caused_by(error)
             .hint("check NIGH_API_URL and NIGH_CA_FILE")
     }
+}
+
+/// What to try after a refusal of control, where its own words do not say it.
+fn of_code(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "site_taken" => {
+            "see which there are: nigh site list; push to it: nigh push DIR --site NAME"
+        }
+        "host_taken" => {
+            "find its site with nigh site list --json, then: nigh host rm HOST --site OTHER"
+        }
+        "host_unknown" | "host_default" => "see which there are: nigh host list --site NAME",
+        "release_active" => "make another one live first: nigh rollback, or nigh release activate",
+        "release_ambiguous" => "give more of the id: nigh release list",
+        "token_unknown" | "last_admin" => "see which there are: nigh token list",
+        "name_invalid" => "check the spelling; lists show names and ids as they are written",
+        "store_full" => "make room on control's disk: nigh release prune, or a larger disk",
+        "internal" => "look into control's log; the request id is in it",
+        _ => return None,
+    })
+}
+
+/// The last cause: between it and the error are only the layers that passed it on.
+fn root_cause(error: &(dyn Error + 'static)) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string()
 }
 
 /// Says what could not be done when a call fails.

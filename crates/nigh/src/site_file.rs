@@ -3,12 +3,24 @@
 use std::path::{Path, PathBuf};
 
 use nigh_core::rules::{Dialect, HeaderItem, Hsts, HtmlMode, NotFound, RedirectItem};
+use nigh_proto::Host;
 use serde::Deserialize;
 
 use crate::{exit::Exit, failure::Failure, toml_file, units};
 
 /// The name of the file.
 pub(crate) const FILE_NAME: &str = "nigh.toml";
+
+/// Keys that people may expect here, and what to do instead.
+const INSTEAD: [(&str, &str); 3] = [
+    (
+        "hosts.primary",
+        "list it in aliases; to send another host there, put a rule into _redirects: \
+         https://other.example/* https://main.example/:splat 301!",
+    ),
+    ("release.grace", "it is one for the whole fleet: grace_ms in [sites] of control.toml"),
+    ("access", "every release is public so far: push nothing that must stay private"),
+];
 
 /// The whole of `nigh.toml`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -52,12 +64,16 @@ pub(crate) struct RulesSection {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct HostsSection {
+    /// Hosts that the site shall answer to besides its default one; a push adds those that it lacks.
+    pub(crate) aliases: Vec<Host>,
     pub(crate) hsts: Option<Hsts>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ReleaseSection {
+    /// How many releases that are not live stay after a push; control's own bound otherwise.
+    pub(crate) keep: Option<u32>,
     /// How long previews live: `7d`.
     pub(crate) preview_expires: Option<String>,
 }
@@ -87,7 +103,7 @@ impl FoundSite {
             Failure::new(Exit::Usage, format!("{} cannot be read", path.display()))
                 .caused_by(&error)
         })?;
-        let file: SiteFile = toml_file::parse(&text, path)?;
+        let file: SiteFile = toml_file::parse_with(&text, path, &INSTEAD)?;
         if let Some(expires) = &file.release.preview_expires {
             units::parse_duration(expires).map_err(|why| {
                 Failure::new(Exit::Invalid, format!("{}: preview_expires", path.display())).why(why)
@@ -128,5 +144,23 @@ mod tests {
         std::fs::write(dir.path().join(FILE_NAME), "[sites]\nname = \"docs\"\n").unwrap();
         let failure = FoundSite::find(None, &[dir.path()]).unwrap_err();
         assert_eq!(failure.hints, ["did you mean site?"]);
+    }
+
+    #[test]
+    fn keys_that_people_expect_elsewhere_say_what_to_do_instead() {
+        let dir = tempfile::tempdir().unwrap();
+        for (text, hint) in [
+            ("[hosts]\nprimary = \"a.example\"\n", "aliases"),
+            ("[release]\ngrace = \"7d\"\n", "grace_ms in [sites] of control.toml"),
+            ("[access]\nbasic = \"a:b\"\n", "public"),
+        ] {
+            std::fs::write(dir.path().join(FILE_NAME), text).unwrap();
+            let failure = FoundSite::find(None, &[dir.path()]).unwrap_err();
+            assert!(failure.hints[0].contains(hint), "{failure:?}");
+        }
+        let text = "[hosts]\naliases = [\"www.a.example\"]\n[release]\nkeep = 5\n";
+        std::fs::write(dir.path().join(FILE_NAME), text).unwrap();
+        let file = FoundSite::find(None, &[dir.path()]).unwrap().file;
+        assert_eq!((file.hosts.aliases.len(), file.release.keep), (1, Some(5)));
     }
 }

@@ -268,3 +268,79 @@ fn nothing_is_deleted_without_a_yes() {
     assert_eq!(code(&output), 2, "{output:?}");
     assert!(stderr(&output).contains("--yes"), "{output:?}");
 }
+
+#[test]
+fn wrong_usage_is_told_as_json_too() {
+    let dir = tree(&[]);
+    let output = nigh(&["push", "--no-such", "--json"], &[], dir.path());
+    assert_eq!(code(&output), 2, "{output:?}");
+    let report = json_of(&output);
+    assert_eq!(report["exit_code"], 2);
+    assert!(report["error"]["what"].as_str().unwrap().contains("--no-such"), "{report}");
+}
+
+#[test]
+fn a_preview_name_without_its_equals_sign_is_understood() {
+    let dir = tree(&[("index.html", "")]);
+    let output = nigh(&["push", "--preview", "spring", "-s", "docs"], &[], dir.path());
+    assert_eq!(code(&output), 6, "{output:?}");
+    assert!(stderr(&output).contains("--preview=spring"), "{output:?}");
+}
+
+#[test]
+fn a_configuration_to_begin_with_is_printed_without_a_file() {
+    let dir = tree(&[]);
+    for role in ["control", "edge", "dns"] {
+        let printed = nigh(&["serve", role, "--print-config"], &[], dir.path());
+        assert_eq!(code(&printed), 0, "{printed:?}");
+        let file = dir.path().join("role.toml");
+        std::fs::write(&file, stdout(&printed)).unwrap();
+        let args = ["serve", role, "--check", "--config", "role.toml"];
+        assert_eq!(code(&nigh(&args, &[], dir.path())), 0, "{role}");
+    }
+}
+
+#[test]
+fn a_push_adds_the_hosts_and_keeps_the_releases_that_the_site_file_names() {
+    let view = |state: &str| {
+        json!({
+            "id": "rel_01jd0000000000000000000000", "site": "docs", "state": state,
+            "files_total": 1, "bytes_total": 2, "created_at": "2026-01-01T00:00:00Z",
+            "activated_at": null, "message": null, "source": null, "preview": null, "url": null,
+            "pushed_by": null, "failure": null, "progress": 1, "edges": [],
+        })
+    };
+    let (told, calls) = std::sync::mpsc::channel();
+    let url = fake_control(move |method, path| {
+        told.send(format!("{method} {path}")).unwrap();
+        match (method, path) {
+            ("GET", "/v1/sites/docs") => (200, site("docs")),
+            ("POST", "/v1/sites/docs/hosts") => (
+                201,
+                json!({ "host": "www.a.example", "site": "docs", "is_default": false, "is_in_zone": false }),
+            ),
+            ("POST", "/v1/sites/docs/releases") => {
+                (201, json!({ "release": view("uploading"), "missing": [], "warnings": [] }))
+            }
+            ("POST", "/v1/sites/docs/releases/prune") => (200, json!({ "releases": [] })),
+            _ => (200, view("active")),
+        }
+    });
+    let dir = tree(&[
+        ("public/index.html", "hi"),
+        (
+            "nigh.toml",
+            "[site]\nname = \"docs\"\npublish = \"public\"\n[hosts]\naliases = [\"www.a.example\", \"docs.nigh.test\"]\n[release]\nkeep = 3\n",
+        ),
+    ]);
+    let environment = [("NIGH_API_URL", url.as_str())];
+    let output = nigh(&["push", "--json"], &environment, dir.path());
+    assert_eq!(code(&output), 0, "{output:?}");
+    let calls: Vec<String> = calls.try_iter().collect();
+    let count = |call: &str| calls.iter().filter(|made| *made == call).count();
+    assert_eq!(count("POST /v1/sites/docs/hosts"), 1, "{calls:?}");
+    assert_eq!(calls.last().unwrap(), "POST /v1/sites/docs/releases/prune", "{calls:?}");
+
+    let output = nigh(&["push", "--preview=x"], &environment, dir.path());
+    assert_eq!(code(&output), 0, "{output:?}");
+}

@@ -36,6 +36,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, app: &App<'_>) -> Result<Exit, Failure> {
     let method: Method = args.method.to_uppercase().parse().map_err(|_| {
         Failure::new(Exit::Usage, format!("{:?} is not an HTTP method", args.method))
+            .hint("nigh api GET /v1/status")
     })?;
     let mut call = Call::to_path(method, &args.path);
     if let Some(bytes) = body(&args)? {

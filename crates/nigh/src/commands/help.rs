@@ -1,6 +1,6 @@
 //! `nigh help`: commands, and the topics that no command has.
 
-use clap::CommandFactory;
+use clap::{Arg, Command, CommandFactory};
 use serde_json::json;
 
 use crate::{
@@ -65,6 +65,30 @@ fn command(path: &[&str], console: &Console) -> Result<(), Failure> {
             }
         };
     }
-    console.line(found.render_long_help().to_string().trim_end());
+    let text = found.render_long_help().to_string();
+    console.result(&described(found, true), |_| text);
     Ok(())
+}
+
+/// A command with its arguments and subcommands; those that every command has only at the top.
+fn described(command: &Command, is_top: bool) -> serde_json::Value {
+    let is_shown = |argument: &&Arg| {
+        let is_own = !matches!(argument.get_id().as_str(), "help" | "version");
+        is_own && !argument.is_hide_set() && (is_top || !argument.is_global_set())
+    };
+    let argument = |argument: &Arg| {
+        json!({
+            "name": argument.get_id().as_str(),
+            "long": argument.get_long(),
+            "short": argument.get_short(),
+            "help": argument.get_help().map(ToString::to_string),
+            "is_required": argument.is_required_set(),
+        })
+    };
+    json!({
+        "name": command.get_name(),
+        "about": command.get_about().map(ToString::to_string),
+        "arguments": command.get_arguments().filter(is_shown).map(argument).collect::<Vec<_>>(),
+        "commands": command.get_subcommands().map(|inner| described(inner, false)).collect::<Vec<_>>(),
+    })
 }

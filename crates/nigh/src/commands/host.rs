@@ -52,7 +52,7 @@ pub(crate) async fn run(command: Command, app: &App<'_>) -> Result<Exit, Failure
     Err(app.site_failure(&site, what, &error).await)
 }
 
-fn added_text(host: &HostView) -> String {
+pub(crate) fn added_text(host: &HostView) -> String {
     let HostView { host, site, is_in_zone, .. } = host;
     if *is_in_zone {
         format!("{site} answers to {host}")

@@ -112,7 +112,11 @@ pub(super) fn table(machines: &[MachineView]) -> Table {
             state(machine).to_owned(),
             machine.addresses.join(" "),
             machine.version.clone(),
-            units::duration(Duration::from_millis(machine.health.uptime_ms)),
+            // Of a machine that is away nothing newer is known.
+            match machine.is_connected {
+                true => units::duration(Duration::from_secs(machine.health.uptime_ms / 1000)),
+                false => String::new(),
+            },
         ]);
     }
     table
@@ -149,6 +153,7 @@ async fn token(role: MachineRole, args: Token, app: &App<'_>) -> Result<Exit, Fa
     nigh_durable::write_secret(&path, created.token.as_bytes()).map_err(|error| {
         Failure::new(Exit::Failure, format!("the token could not be written to {}", path.display()))
             .caused_by(&error)
+            .hint("choose a folder that is there; the token that was made ends by itself")
     })?;
     let report = json!({ "file": path, "expires_at": created.expires_at });
     app.console.result(&report, |_| format!("the join token of {name} is in {}", path.display()));

@@ -124,7 +124,7 @@ fn describe(view: &ReleaseView) -> String {
     let mut line = |name: &str, value: Option<String>| {
         lines.extend(value.map(|value| format!("{name:<9} {value}")));
     };
-    line("active", view.activated_at.map(|at| format!("since {at}")));
+    line("activated", view.activated_at.map(|at| at.to_string()));
     line("url", view.url.clone());
     line("by", view.pushed_by.clone());
     line("message", view.message.clone());
@@ -186,7 +186,7 @@ async fn prune(site: &SiteName, keep: u32, app: &App<'_>) -> Result<Exit, Failur
         Ok(pruned) => {
             app.console.result(&pruned, |pruned| {
                 let count = units::count(pruned.releases.len() as u64, "release", "releases");
-                format!("{count} of {site} deleted; the newest {keep} stay")
+                format!("{count} of {site} deleted; the newest {keep} and those that are live stay")
             });
             Ok(Exit::Ok)
         }
@@ -203,10 +203,21 @@ async fn failure(
     error: &CallError,
     app: &App<'_>,
 ) -> Failure {
-    let failure =
-        app.site_failure(site, format!("release {release} of {site} {what}"), error).await;
-    if error.status() == Some(404) && error.code() != Some("site_unknown") {
-        return failure.hint(format!("see which there are: nigh release list --site {site}"));
+    failure_of(site, format!("release {release} of {site} {what}"), error, app).await
+}
+
+/// A failed call about a release of the site.
+pub(super) async fn failure_of(
+    site: &SiteName,
+    what: String,
+    error: &CallError,
+    app: &App<'_>,
+) -> Failure {
+    let failure = app.site_failure(site, what, error).await;
+    match error.code() {
+        Some("release_unknown" | "nothing_to_roll_back" | "release_state") => {
+            failure.hint(format!("see which there are: nigh release list --site {site}"))
+        }
+        _ => failure,
     }
-    failure
 }

@@ -24,15 +24,12 @@ pub(crate) async fn run(args: &Args, app: &App<'_>) -> Result<Exit, Failure> {
             // An end of an id: ask control which release it is.
             Err(_) => match app.client.release(&site, name).await {
                 Ok(view) => Some(view.id),
-                Err(error) => return Err(app.site_failure(&site, what(), &error).await),
+                Err(error) => return Err(release::failure_of(&site, what(), &error, app).await),
             },
         },
     };
     match app.client.roll_back(&site, target).await {
         Ok(view) => release::report(&site, view, args.wait, app).await,
-        Err(error) => {
-            let failure = app.site_failure(&site, what(), &error).await;
-            Err(failure.hint(format!("see which there are: nigh release list --site {site}")))
-        }
+        Err(error) => Err(release::failure_of(&site, what(), &error, app).await),
     }
 }

@@ -90,7 +90,15 @@ pub(crate) async fn run(
 ) -> Result<Exit, Failure> {
     let started = Instant::now();
     let config = global.config.as_deref().or(environment.config.as_deref());
-    let (dir, found) = folder(args.dir.as_deref(), config)?;
+    let (dir, found) = folder(args.dir.as_deref(), config).map_err(|failure| {
+        match (&args.preview, &args.dir) {
+            // `--preview spring` reads spring as the folder.
+            (Some(None), Some(dir)) => {
+                failure.hint(format!("is that the preview's name? --preview={}", dir.display()))
+            }
+            _ => failure,
+        }
+    })?;
     let app = App::new(&global, &environment, found.file.site.name.as_deref(), console)?;
     let deadline = started + app.settings.timeout.unwrap_or(TIMEOUT_DEFAULT);
     let push = Push { app, args, dir, found, environment, started, deadline };

@@ -9,7 +9,7 @@ use std::{
 use nigh_client::Patience;
 use nigh_core::rules::Parsed;
 use nigh_proto::{
-    Digest, SiteName,
+    Digest, Host, SiteName,
     api::{NewPreview, NewRelease, NewSite, ReleaseBegun, ReleaseState, ReleaseView},
 };
 
@@ -23,6 +23,7 @@ use super::{
     walk::WalkOptions,
 };
 use crate::{
+    commands::host,
     exit::Exit,
     failure::{CallContext, Failure},
     follow::{self, Ended, follow},
@@ -47,15 +48,23 @@ enum Attempt {
 pub(crate) async fn push(push: &Push<'_>) -> Result<Exit, Failure> {
     let site = push.app.settings.site()?;
     // Control is asked while files are read: a wrong token is known at once, and the connection is warm.
-    let (local, ()) = tokio::try_join!(push.read(true), push.first_contact(&site))?;
+    let (local, hosts) = tokio::try_join!(push.read(true), push.first_contact(&site))?;
     let parsed = push.rules(&local)?;
+    let lacking = push.lacking_hosts(&hosts);
     if push.args.dry_run {
+        for host in lacking {
+            push.app.console.note(&format!("host     {host} would be added to {site}"));
+        }
         return dry_run::run(push, &local.manifest).await;
     }
+    push.add_hosts(&site, lacking).await?;
     let (view, files, is_new) = push.upload(&site, local, &parsed).await?;
     let (view, ended) = push.activate(&site, view, is_new).await?;
     if ended == Ended::Lost {
         return Err(follow::lost(&view));
+    }
+    if is_new {
+        push.keep(&site, &view).await;
     }
     let duration_ms = u64::try_from(push.started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let console = push.app.console;
@@ -95,15 +104,19 @@ impl Push<'_> {
     }
 
     /// Finds out whether control is there and knows the site, which is made when that was asked for.
-    async fn first_contact(&self, site: &SiteName) -> Result<(), Failure> {
+    /// The hosts that the site answers to.
+    async fn first_contact(&self, site: &SiteName) -> Result<Vec<Host>, Failure> {
         let client = self.app.client.with_patience(Patience::for_each_call(FIRST_CONTACT));
-        let Err(error) = client.site(site).await else { return Ok(()) };
+        let error = match client.site(site).await {
+            Ok(view) => return Ok(view.hosts),
+            Err(error) => error,
+        };
         if error.code() == Some("site_unknown") && self.args.create && !self.args.dry_run {
             let new = NewSite { name: site.clone(), hosts: Vec::new() };
             let made =
                 client.create_site(&new).await.or_fail(|| format!("site {site} was not made"))?;
             self.app.console.note(&format!("site     {} is made: {}", made.name, made.url));
-            return Ok(());
+            return Ok(made.hosts);
         }
         let what = format!("{} was not pushed to {site}", self.dir.display());
         let failure = self.app.site_failure(site, what, &error).await;
@@ -111,6 +124,41 @@ impl Push<'_> {
             Some("site_unknown") => failure.hint("or let the push make it: --create"),
             _ => failure,
         })
+    }
+
+    /// The `[hosts] aliases` of `nigh.toml` that the site does not answer to; a preview needs none.
+    fn lacking_hosts(&self, hosts: &[Host]) -> Vec<Host> {
+        let is_preview = self.args.preview.is_some();
+        let wanted = self.found.file.hosts.aliases.iter().filter(|_| !is_preview);
+        wanted.filter(|host| !hosts.contains(host)).cloned().collect()
+    }
+
+    async fn add_hosts(&self, site: &SiteName, hosts: Vec<Host>) -> Result<(), Failure> {
+        let client = self.app.client.with_patience(Patience::until(self.deadline));
+        for host in hosts {
+            let what = || format!("{host} of [hosts] aliases was not added to {site}");
+            let added = client.add_host(site, host.clone()).await.or_fail(what)?;
+            self.app.console.note(&format!("host     {}", host::added_text(&added)));
+        }
+        Ok(())
+    }
+
+    /// Deletes what `[release] keep` of `nigh.toml` does not keep. The push is done: a failure is
+    /// only told.
+    async fn keep(&self, site: &SiteName, view: &ReleaseView) {
+        let keep = self.found.file.release.keep.filter(|_| view.state == ReleaseState::Active);
+        let Some(keep) = keep else { return };
+        match self.app.client.prune_releases(site, keep).await {
+            Ok(pruned) if pruned.releases.is_empty() => {}
+            Ok(pruned) => {
+                let count = pruned.releases.len() as u64;
+                let count = units::count(count, "older release", "older releases");
+                self.app.console.note(&format!("keep     {count} deleted, {keep} stay"));
+            }
+            Err(error) => self.app.console.warning(&format!(
+                "older releases of {site} were not deleted: {error}; repeat: nigh release prune --keep {keep} --site {site}"
+            )),
+        }
     }
 
     fn rules(&self, local: &Local) -> Result<Parsed, Failure> {
@@ -187,9 +235,9 @@ impl Push<'_> {
             return Ok(Attempt::Unchanged(view, files));
         }
         self.app.console.note(&format!(
-            "compare  {} of {} are new to control",
-            files.new,
-            units::count(files.total, "file", "files")
+            "compare  {} new to control, {} there already",
+            units::count(files.new, "file", "files"),
+            files.reused,
         ));
         let started = Instant::now();
         let missing_bytes = local.files_with(&missing).iter().map(|wanted| wanted.2).sum();

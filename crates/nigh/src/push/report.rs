@@ -64,9 +64,18 @@ impl Report {
             behind.map(|edge| edge.name.as_str()).collect::<Vec<_>>().join(", ")
         };
         let site = &self.site;
+        if matches!(self.state, ReleaseState::Uploading | ReleaseState::Staging) {
+            return format!(
+                "release {release} of {site} is on its way to the edges after {duration}; control goes on\nfollow it: nigh release show {release} --site {site}"
+            );
+        }
         match ended {
             Ended::Live | Ended::Lost => {
-                let (tick, state) = (console.green("✓"), self.state.label());
+                let tick = console.green("✓");
+                let state = match self.state {
+                    ReleaseState::Preview => "live as a preview",
+                    state => state.label(),
+                };
                 let next = match self.state {
                     ReleaseState::Preview => {
                         format!("make it live: nigh release activate {release} --site {site}")
@@ -83,8 +92,9 @@ impl Report {
                 lags(),
             ),
             Ended::TimedOut => format!(
-                "release {release} of {site} is still {} after {duration}; control goes on\nfollow it: nigh release show {release} --site {site}",
+                "{url}\nrelease {release} of {site} is {} after {duration}, and {} not there yet; control goes on\nfollow it: nigh release show {release} --site {site}",
                 self.state.label(),
+                lags(),
             ),
         }
     }
