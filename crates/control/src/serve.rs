@@ -6,6 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{Extension, Router};
+use hyper::service::{Service as _, service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
@@ -17,11 +18,14 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::sync::CancellationToken;
 
 use crate::{ca::Identity, machines::Peer};
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may keep its place without a first request.
+pub(crate) const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// HTTP/2: a quiet client is asked whether it is still there.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -41,6 +45,7 @@ pub(crate) struct Service {
     pub(crate) tls: TlsAcceptor,
     pub(crate) router: Router,
     pub(crate) places: Arc<Semaphore>,
+    pub(crate) first_request_timeout: Duration,
 }
 
 /// Accepts until the tasks are told to stop.
@@ -85,7 +90,13 @@ async fn connection(
         Some(Err(_)) | None => return,
     };
     let peer = Peer(identity(&stream));
-    let serve = TowerToHyperService::new(service.router.layer(Extension(peer)));
+    let router = TowerToHyperService::new(service.router.layer(Extension(peer)));
+    let asked = CancellationToken::new();
+    let has_asked = asked.clone();
+    let serve = service_fn(move |request| {
+        has_asked.cancel();
+        router.call(request)
+    });
     let builder = http();
     let mut connection =
         std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), serve));
@@ -95,9 +106,20 @@ async fn connection(
             connection.as_mut().graceful_shutdown();
             connection.await
         }
+        () = silence(&asked, service.first_request_timeout) => {
+            tracing::debug!("a client of the {} listener asked for nothing", service.name);
+            return;
+        }
     };
     if let Err(error) = ended {
         tracing::debug!(error, "a connection to the {} listener broke", service.name);
+    }
+}
+
+/// Ends when nothing was asked for in time: until the first bytes nothing else bounds the wait.
+async fn silence(asked: &CancellationToken, timeout: Duration) {
+    if tokio::time::timeout(timeout, asked.cancelled()).await.is_ok() {
+        std::future::pending().await
     }
 }
 
@@ -123,4 +145,56 @@ fn http() -> auto::Builder<TokioExecutor> {
 fn identity(stream: &TlsStream<TcpStream>) -> Option<Identity> {
     let (_, session) = stream.get_ref();
     Identity::of(session.peer_certificates()?.first()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::{ClientConfig, RootCertStore};
+    use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio_rustls::TlsConnector;
+
+    use super::*;
+    use crate::ca::{Authority, Keys, api_config};
+
+    #[tokio::test]
+    async fn a_client_that_asks_for_nothing_loses_its_place() {
+        let now = std::time::SystemTime::now().into();
+        let authority = Authority::open(&Authority::generate(now).unwrap()).unwrap();
+        let own = authority.issue(&["localhost".to_owned()], now).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let service = Service {
+            name: "api",
+            tls: TlsAcceptor::from(Arc::new(api_config(Keys::new(&own).unwrap()).unwrap())),
+            router: Router::new(),
+            places: Arc::new(Semaphore::new(1)),
+            first_request_timeout: Duration::from_millis(50),
+        };
+        let tasks = Tasks::new();
+        tasks.spawn("api", accept(listener, service, tasks.clone()));
+
+        let ca = CertificateDer::from_pem_slice(authority.certificate_pem().as_bytes()).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(ca).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider);
+        let builder = builder.with_safe_default_protocol_versions().unwrap();
+        let config = builder.with_root_certificates(roots).with_no_client_auth();
+        let connector = TlsConnector::from(Arc::new(config));
+        let connect = async || {
+            let stream = TcpStream::connect(address).await.unwrap();
+            connector.connect("localhost".try_into().unwrap(), stream).await.unwrap()
+        };
+        let _silent = connect().await;
+        // The only place is free again in a moment, and whoever asks keeps it.
+        let answered = async {
+            let mut asking = connect().await;
+            asking.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+            let mut answer = [0; 12];
+            asking.read_exact(&mut answer).await.unwrap();
+            assert_eq!(&answer, b"HTTP/1.1 404");
+        };
+        tokio::time::timeout(Duration::from_secs(5), answered).await.expect("a place is free");
+    }
 }

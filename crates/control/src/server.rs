@@ -29,7 +29,7 @@ use crate::{
         self, Reconcile, collection::Collection, expiry::Expiry, health::Health,
         progress::Progress, renewal::Renewal,
     },
-    serve::{Service, accept},
+    serve::{FIRST_REQUEST_TIMEOUT, Service, accept},
     store::{self, Store, StoreError, TokenRow},
     variants,
 };
@@ -102,6 +102,7 @@ impl Role for ControlServer {
             tls: TlsAcceptor::from(Arc::new(api_config(Arc::clone(&keys))?)),
             router: api::router(app.clone()),
             places: Arc::new(Semaphore::new(config.api.connections_max)),
+            first_request_timeout: FIRST_REQUEST_TIMEOUT,
         };
         for listener in apis {
             listeners.push(serve(listener, api.clone(), &context)?);
@@ -112,6 +113,7 @@ impl Role for ControlServer {
             tls: TlsAcceptor::from(Arc::new(machine_config(Arc::clone(&keys), ca_pem)?)),
             router: machines::router(app.clone()),
             places: Arc::new(Semaphore::new(config.machines.connections_max)),
+            first_request_timeout: FIRST_REQUEST_TIMEOUT,
         };
         listeners.push(serve(machine_port, machines, &context)?);
         reconcile_all(&app, &context, keys, &own);

@@ -1,5 +1,6 @@
 //! What did encoding a content give?
 
+use futures_util::TryStreamExt as _;
 use nigh_proto::{Digest, variants::ContentCoding};
 
 use super::{
@@ -46,8 +47,13 @@ impl Store {
 
     /// All variants, by content. Only for collection: there may be hundreds of thousands.
     pub(crate) async fn all_variants(&self) -> Result<Vec<VariantRow>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM variants").fetch_all(&self.reader).await?;
-        rows.iter().map(|row| VariantRow::read(&Columns(row))).collect()
+        let mut rows = sqlx::query("SELECT * FROM variants").fetch(&self.reader);
+        let mut variants = Vec::new();
+        // One by one: rows as the driver keeps them are many times as large.
+        while let Some(row) = rows.try_next().await? {
+            variants.push(VariantRow::read(&Columns(&row))?);
+        }
+        Ok(variants)
     }
 }
 
