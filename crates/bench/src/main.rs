@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use nigh_bench::{memory, push, serve, tree};
 
 /// Enough of the documentation site for more than 10,000 files and 200 MB.
-const FILES: u64 = 24_000;
+const FILES: u64 = 30_000;
 
 /// Measures nigh beside rsync and nginx, in turns, on this machine.
 #[derive(Debug, Parser)]
