@@ -164,9 +164,9 @@ impl Port {
             .header_read_timeout(limits.header_timeout())
             .max_headers(limits.headers_max)
             .max_buf_size(limits.header_bytes_max)
-            // One that has said all it will say still wants its answer.
-            .half_close(true)
-            .pipeline_flush(true);
+            // One that has said all it will say still wants its answer. Without `pipeline_flush`, as
+            // hyper then loses an answer when it closes with more input at hand.
+            .half_close(true);
         builder
             .http2()
             .timer(TokioTimer::new())

@@ -111,3 +111,77 @@ pub(crate) fn server_config(keyring: Keyring) -> Result<ServerConfig, rustls::Er
     config.ticketer = aws_lc_rs::Ticketer::new()?;
     Ok(config)
 }
+
+#[cfg(test)]
+mod tests {
+    use nigh_proto::Timestamp;
+    use rustls::{ClientConfig, RootCertStore};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+
+    use super::*;
+
+    const NAME: &str = "docs.nigh.test";
+
+    fn certificate(names: &[&str]) -> (Certificate, rcgen::Certificate) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let sans: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let made = rcgen::CertificateParams::new(sans).unwrap().self_signed(&key).unwrap();
+        let certificate = Certificate {
+            names: names.iter().map(|name| name.parse().unwrap()).collect(),
+            chain_pem: made.pem(),
+            key_pem: key.serialize_pem(),
+            not_after: Timestamp::from_unix_ms(4_000_000_000_000),
+        };
+        (certificate, made)
+    }
+
+    type Ends = (client::TlsStream<DuplexStream>, server::TlsStream<DuplexStream>);
+
+    /// Both ends of a connection of a client that trusts `trusted` alone, remembering nothing.
+    async fn shake(acceptor: &TlsAcceptor, trusted: &rcgen::Certificate) -> Option<Ends> {
+        let mut roots = RootCertStore::empty();
+        roots.add(trusted.der().clone()).unwrap();
+        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let (near, far) = duplex(16_384);
+        let name = NAME.try_into().unwrap();
+        let connector = TlsConnector::from(Arc::new(config));
+        let (client, server) = tokio::join!(connector.connect(name, far), acceptor.accept(near));
+        Some((client.ok()?, server.ok()?))
+    }
+
+    #[tokio::test]
+    async fn a_certificate_is_replaced_while_connections_are_open() {
+        let (old, trusts_old) = certificate(&[NAME]);
+        let (new, trusts_new) = certificate(&[NAME]);
+        let keyring = Keyring::default();
+        let acceptor = TlsAcceptor::from(Arc::new(server_config(keyring.clone()).unwrap()));
+        assert!(shake(&acceptor, &trusts_old).await.is_none(), "there is none yet");
+        keyring.replace(Certificates::read(&[old]));
+        let (mut client, mut server) = shake(&acceptor, &trusts_old).await.unwrap();
+        keyring.replace(Certificates::read(&[new]));
+        assert!(shake(&acceptor, &trusts_old).await.is_none(), "the old one is shown no more");
+        shake(&acceptor, &trusts_new).await.unwrap();
+        client.write_all(b"still here").await.unwrap();
+        client.flush().await.unwrap();
+        let mut heard = [0; 10];
+        server.read_exact(&mut heard).await.unwrap();
+        assert_eq!(&heard, b"still here");
+    }
+
+    #[test]
+    fn one_that_cannot_be_read_does_not_take_the_others_with_it() {
+        let (good, _) = certificate(&[NAME, "*.previews.test"]);
+        let (mut bad, _) = certificate(&["bad.test"]);
+        bad.key_pem = good.key_pem.replace('A', "B");
+        let certificates = Certificates::read(&[bad, good]);
+        assert!(certificates.find("bad.test").is_none());
+        assert!(certificates.cover_both(NAME, "a.previews.test"));
+        assert!(!certificates.cover_both(NAME, "a.b.previews.test"));
+        assert!(!certificates.cover_both(NAME, "bad.test"));
+    }
+}

@@ -13,6 +13,7 @@ use nigh_proto::{
 };
 use nigh_replica::Replica;
 use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::StorageConfig,
@@ -36,32 +37,33 @@ fn pace(bytes: u64, bytes_per_s: u64) -> Duration {
     Duration::from_secs_f64(bytes as f64 / bytes_per_s.max(1) as f64)
 }
 
+/// Sleeps; false when the edge stops instead.
+async fn sleep_until_cancelled(duration: Duration, stopping: &CancellationToken) -> bool {
+    stopping.run_until_cancelled(tokio::time::sleep(duration)).await.is_some()
+}
+
 impl Upkeep {
-    /// Both passes, over and over. Ends when it is dropped.
+    /// Both passes, over and over, until the edge stops. A pass over the disk that has begun ends
+    /// before its task does, so that nothing holds the store after the stop.
     pub(crate) fn start(self, tasks: &Tasks) {
         let (scrubbing, collecting) = (self.clone(), self);
-        let stopping = tasks.stopping().clone();
-        let stopped = stopping.clone();
-        tasks.spawn("scrub", async move {
-            stopping.run_until_cancelled(scrubbing.scrub_for_ever()).await;
-        });
-        tasks.spawn("collect", async move {
-            stopped.run_until_cancelled(collecting.collect_for_ever()).await;
-        });
+        let (stopping, stopped) = (tasks.stopping().clone(), tasks.stopping().clone());
+        tasks.spawn("scrub", async move { scrubbing.scrub_until(&stopping).await });
+        tasks.spawn("collect", async move { collecting.collect_until(&stopped).await });
     }
 
-    async fn scrub_for_ever(self) {
+    async fn scrub_until(self, stopping: &CancellationToken) {
         if self.config.scrub_bytes_per_s == 0 {
             return;
         }
-        tokio::time::sleep(Duration::from_millis(self.config.scrub_after_ms)).await;
-        loop {
-            self.scrub().await;
-            tokio::time::sleep(Duration::from_millis(self.config.scrub_every_ms)).await;
+        let mut wait_ms = self.config.scrub_after_ms;
+        while sleep_until_cancelled(Duration::from_millis(wait_ms), stopping).await {
+            self.scrub(stopping).await;
+            wait_ms = self.config.scrub_every_ms;
         }
     }
 
-    async fn scrub(&self) {
+    async fn scrub(&self, stopping: &CancellationToken) {
         let store = self.store.clone();
         let Ok(digests) = spawn_blocking(move || store.digests()).await else { return };
         let blobs = digests.len();
@@ -76,14 +78,17 @@ impl Upkeep {
                 damaged += 1;
                 drop(self.healer.heal(Missing { digest, size_bytes: stat.raw_len }));
             }
-            tokio::time::sleep(pace(stat.stored_len, self.config.scrub_bytes_per_s)).await;
+            let pause = pace(stat.stored_len, self.config.scrub_bytes_per_s);
+            if !sleep_until_cancelled(pause, stopping).await {
+                return;
+            }
         }
         tracing::info!(blobs, damaged, "read all blobs again");
     }
 
-    async fn collect_for_ever(self) {
-        loop {
-            tokio::time::sleep(Duration::from_millis(self.config.collect_every_ms)).await;
+    async fn collect_until(self, stopping: &CancellationToken) {
+        let wait = Duration::from_millis(self.config.collect_every_ms);
+        while sleep_until_cancelled(wait, stopping).await {
             let state = self.replica.state().borrow().clone();
             if let Some(MachineState::Edge(_)) = state.as_deref() {
                 self.collect(state.expect("it was just looked at")).await;

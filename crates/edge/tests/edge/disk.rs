@@ -112,38 +112,46 @@ async fn the_scrub_finds_damage_that_no_visitor_has_met() {
     fixture.write();
     let edge = fixture.start_with(fixture.blobs.clone(), context()).await;
     damage(&fixture);
-    let end = std::time::Instant::now() + crate::fixture::DEADLINE;
-    loop {
-        let page = edge.context.metrics.encode().unwrap();
-        // The page, the manifest and the rules.
-        if page.contains("nigh_edge_blobs_healed_total 3\n") {
-            break;
-        }
-        assert!(std::time::Instant::now() < end, "{page}");
-        tokio::task::yield_now().await;
-    }
+    // The page, the manifest and the rules.
+    edge.metric("nigh_edge_blobs_healed_total 3\n").await;
     assert_eq!(edge.get("/", &[]).await.text(), "quiet");
     edge.stop().await;
 }
 
 #[tokio::test]
 async fn what_no_release_needs_is_collected_and_the_rest_stays() {
-    let mut fixture = Fixture::serving(Release::new(1).file("index.html", "needed"));
+    let live = noise((2 << 20) + 1);
+    let release = Release::new(1).file("index.html", "needed").file("large.bin", live.clone());
+    let mut fixture = Fixture::serving(release);
     let garbage = fixture.blobs.add(noise(2 << 20));
+    let packed_garbage = fixture.blobs.add("small and of no use");
     fixture.more = serde_json::json!({
         "storage": { "collect_every_ms": 1, "collect_young_ms": 0, "scrub_bytes_per_s": 0 },
     });
-    let edge = fixture.start().await;
-    let text = garbage.to_string();
-    let file = fixture.state_dir().join("blobs/loose").join(&text[..2]).join(&text);
+    fixture.write();
+    let file = |digest: &Digest| {
+        let text = digest.to_string();
+        fixture.state_dir().join("blobs/loose").join(&text[..2]).join(&text)
+    };
+    assert!(file(&garbage).exists() && file(&Digest::of(&live)).exists());
+    let edge = fixture.start_with(Blobs::default(), context()).await;
     let end = std::time::Instant::now() + crate::fixture::DEADLINE;
-    while file.exists() {
-        assert!(std::time::Instant::now() < end, "{} is still there", file.display());
+    while file(&garbage).exists() {
+        assert!(std::time::Instant::now() < end, "{} is still there", file(&garbage).display());
         assert_eq!(edge.get("/", &[]).await.text(), "needed");
     }
     edge.stop().await;
+
+    let store = nigh_core::blob::Store::open(&fixture.state_dir().join("blobs")).unwrap();
+    let is_garbage = |digest: &Digest| [garbage, packed_garbage].contains(digest);
+    for bytes in fixture.blobs.all() {
+        let digest = Digest::of(&bytes);
+        assert_eq!(store.verify(&digest), !is_garbage(&digest), "{digest}");
+    }
+    drop(store);
     let edge = fixture.start_with(Blobs::default(), context()).await;
     assert_eq!(edge.get("/", &[]).await.text(), "needed");
+    assert!(edge.get("/large.bin", &[]).await.body == live);
     edge.stop().await;
 }
 

@@ -337,6 +337,19 @@ impl Running {
         }
     }
 
+    /// Waits until the metrics contain `line`.
+    pub(crate) async fn metric(&self, line: &str) {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            let page = self.context.metrics.encode().unwrap();
+            if page.contains(line) {
+                return;
+            }
+            assert!(Instant::now() < end, "{line} is not in {page}");
+            tokio::task::yield_now().await;
+        }
+    }
+
     pub(crate) async fn stop(self) {
         self.server.stop().await;
     }

@@ -1,46 +1,15 @@
 //! Hosts: which site answers, on which connection.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use nigh_daemon::{Clock, Context};
 use nigh_proto::Timestamp;
-use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
-use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
-    fixture::{Blobs, Fixture, HOST, Release, Running, context},
-    wire::{Reply, ask},
+    fixture::{Blobs, Fixture, HOST, Release, context},
+    tls::{connect, get},
+    wire::ask,
 };
-
-async fn connect(
-    edge: &Running,
-    trusted: &rcgen::Certificate,
-    name: &str,
-) -> std::io::Result<TlsStream<TcpStream>> {
-    let mut roots = RootCertStore::empty();
-    roots.add(trusted.der().clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let stream = TcpStream::connect(edge.https).await.unwrap();
-    let name = ServerName::try_from(name.to_owned()).unwrap();
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await
-}
-
-async fn get(stream: &mut TlsStream<TcpStream>, host: &str) -> Reply {
-    let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut bytes = Vec::new();
-    let _ = stream.read_to_end(&mut bytes).await;
-    Reply::parse(&bytes).unwrap()
-}
 
 #[tokio::test]
 async fn each_name_gets_its_own_certificate_and_strangers_none() {

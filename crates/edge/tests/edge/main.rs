@@ -6,6 +6,9 @@
 mod disk;
 mod files;
 mod fixture;
+mod h2;
 mod hostile;
 mod hosts;
+mod log;
+mod tls;
 mod wire;
