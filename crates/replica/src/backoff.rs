@@ -11,7 +11,7 @@ use std::{
 /// The first wait is at most this long.
 const FIRST_MAX: Duration = Duration::from_millis(100);
 /// No wait is longer.
-const WAIT_MAX: Duration = Duration::from_secs(5);
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// The wait before retry number `attempt`, the first being 0: anything up to 100 ms, doubled with
 /// every attempt up to 5 s.
@@ -19,6 +19,13 @@ pub(crate) fn wait(attempt: u32, random: u64) -> Duration {
     let ceiling = FIRST_MAX.saturating_mul(1 << attempt.min(16)).min(WAIT_MAX);
     let ceiling_us = u64::try_from(ceiling.as_micros()).unwrap_or(u64::MAX);
     Duration::from_micros(random % (ceiling_us + 1))
+}
+
+/// The wait after a refusal that only a person can lift: 2.5 s to 5 s, so that a fleet does not ask
+/// in step.
+pub(crate) fn refused_wait(random: u64) -> Duration {
+    let half = WAIT_MAX / 2;
+    half + half.mul_f64((random % 1001) as f64 / 1000.0)
 }
 
 /// A number that nobody needs to keep secret.
@@ -40,6 +47,7 @@ mod tests {
         ) {
             prop_assert!(wait(0, random) <= FIRST_MAX);
             prop_assert!(wait(attempt, random) <= WAIT_MAX);
+            prop_assert!((WAIT_MAX / 2..=WAIT_MAX).contains(&refused_wait(random)));
         }
     }
 

@@ -1,11 +1,11 @@
 //! How does an edge get the bytes of blobs that it misses?
 
-use std::{fmt, io, pin::Pin};
+use std::{fmt, io, pin::Pin, time::Duration};
 
 use bytes::Bytes;
-use futures_util::{Stream, TryStreamExt};
-use nigh_proto::Digest;
-use reqwest::{StatusCode, header};
+use futures_util::{Stream, stream};
+use nigh_proto::{Digest, api::BLOB_MAX_BYTES, pack::PackHead};
+use reqwest::{Response, StatusCode, header};
 use serde::Serialize;
 
 use crate::link::{self, CallError, Link};
@@ -13,7 +13,11 @@ use crate::link::{self, CallError, Link};
 /// The raw bytes of all blobs of one [`fetch_pack`](crate::Replica::fetch_pack) together, at most.
 pub const PACK_RAW_BYTES_MAX: u64 = 48 << 20;
 
-/// A body as it comes.
+/// An answer begins within this time; control may have to read a lot first.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A body as it comes. It ends in an error when it stands still for 15 s while it is waited for,
+/// or is longer than was asked for.
 pub struct ByteStream(Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>);
 
 impl fmt::Debug for ByteStream {
@@ -71,9 +75,10 @@ struct Wanted<'a> {
 
 /// A pack with those of `digests` that control has.
 pub(crate) async fn pack(link: &Link, digests: &[Digest]) -> Result<ByteStream, FetchError> {
-    let url = link.url("machine/v1/packs");
-    let sent = link.fetch().post(url).json(&Wanted { digests }).send().await;
-    Ok(stream(link::success(sent).await?))
+    let request = link.fetch().post(link.url("machine/v1/packs")).json(&Wanted { digests });
+    let response = link::call(request, ANSWER_TIMEOUT).await?;
+    let head_bytes = PackHead::head_bytes(digests.len().min(PackHead::MAX_BLOBS)) as u64;
+    stream(response, head_bytes + PackHead::MAX_BODIES_BYTES)
 }
 
 /// The raw bytes of `digest` from `offset` on.
@@ -86,19 +91,49 @@ pub(crate) async fn blob(
     if offset > 0 {
         request = request.header(header::RANGE, format!("bytes={offset}-"));
     }
-    let response = match link::success(request.send().await).await {
+    let response = match link::call(request, ANSWER_TIMEOUT).await {
         Err(CallError::Refused { status: StatusCode::NOT_FOUND, .. }) => {
             return Err(FetchError::Unknown { digest: *digest });
         }
         answered => answered?,
     };
-    if offset > 0 && response.status() != StatusCode::PARTIAL_CONTENT {
-        let detail = format!("asked for bytes from {offset} on and was sent all of them");
+    let first = first_byte(&response);
+    if first != Some(offset) {
+        let sent = first.map_or("something else".to_owned(), |first| format!("those from {first}"));
+        let detail = format!("asked for the bytes from {offset} on and was sent {sent}");
         return Err(FetchError::Refused { status: response.status().as_u16(), detail });
     }
-    Ok(stream(response))
+    stream(response, BLOB_MAX_BYTES.saturating_sub(offset))
 }
 
-fn stream(response: reqwest::Response) -> ByteStream {
-    ByteStream::new(response.bytes_stream().map_err(io::Error::other))
+/// Where in the blob the body of `response` begins.
+fn first_byte(response: &Response) -> Option<u64> {
+    match response.status() {
+        StatusCode::OK => Some(0),
+        StatusCode::PARTIAL_CONTENT => {
+            let range = response.headers().get(header::CONTENT_RANGE)?.to_str().ok()?;
+            let (first, _) = range.strip_prefix("bytes ")?.split_once('-')?;
+            first.parse().ok()
+        }
+        _ => None,
+    }
+}
+
+/// The body of `response`, which has at most `max_bytes`.
+fn stream(response: Response, max_bytes: u64) -> Result<ByteStream, FetchError> {
+    if let Some(bytes) = response.content_length().filter(|&bytes| bytes > max_bytes) {
+        let detail = format!("{bytes} bytes are more than the {max_bytes} that it may send");
+        return Err(FetchError::Refused { status: response.status().as_u16(), detail });
+    }
+    Ok(ByteStream::new(stream::unfold(Some((response, max_bytes)), |state| async {
+        let (mut response, left) = state?;
+        let chunk = match link::next_chunk(&mut response).await {
+            Ok(chunk) => chunk?,
+            Err(error) => return Some((Err(io::Error::other(error)), None)),
+        };
+        match left.checked_sub(chunk.len() as u64) {
+            Some(left) => Some((Ok(chunk), Some((response, left)))),
+            None => Some((Err(io::Error::other("control sent more than it was asked for")), None)),
+        }
+    })))
 }

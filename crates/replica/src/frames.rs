@@ -50,6 +50,9 @@ impl Frames {
             let line = self.buffer.split_to(self.searched + at);
             self.buffer.advance(1);
             self.searched = 0;
+            if line.len() > self.max_bytes {
+                return Err(BadStream::TooLong { max_bytes: self.max_bytes });
+            }
             if !line.trim_ascii().is_empty() {
                 return Ok(Some(serde_json::from_slice(&line)?));
             }
@@ -104,5 +107,15 @@ mod tests {
         let mut frames = Frames::with_max(10);
         frames.push(&Bytes::from_static(b"{\"kind\":\"state\""));
         assert!(matches!(frames.next(), Err(BadStream::TooLong { .. })));
+    }
+
+    #[test]
+    fn a_line_that_ends_behind_the_bound_is_too_long_all_the_same() {
+        let line = serde_json::to_vec(&heartbeat(12345)).unwrap();
+        for (max_bytes, is_taken) in [(line.len(), true), (line.len() - 1, false)] {
+            let mut frames = Frames::with_max(max_bytes);
+            frames.push(&[&line[..], b"\n"].concat().into());
+            assert_eq!(frames.next().is_ok(), is_taken, "{max_bytes}");
+        }
     }
 }

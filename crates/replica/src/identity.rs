@@ -9,7 +9,7 @@ use std::{
 };
 
 use nigh_durable as durable;
-use nigh_proto::{MachineName, report::JoinResponse};
+use nigh_proto::MachineName;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 
 /// What a machine keeps in `identity/`.
@@ -49,11 +49,16 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> IdentityError {
 }
 
 impl Identity {
-    /// Reads the identity in `state_dir`, making the key if there is none.
+    /// Reads the identity in `state_dir`, making the key if there is none. A certificate without
+    /// its key proves nothing and is dropped: the machine joins again.
     pub(crate) fn load_or_make(state_dir: &Path) -> Result<Self, IdentityError> {
         let dir = state_dir.join("identity");
         durable::create_dir(&dir).map_err(at(&dir))?;
-        let key_pem = load_or_make_key(&dir.join("key.pem"))?;
+        durable::remove_unfinished(&dir).map_err(at(&dir))?;
+        let key_pem = match load_key(&dir.join("key.pem"))? {
+            Some(key_pem) => key_pem,
+            None => make_key(&dir)?,
+        };
         let certificate_pem = read_text(&dir.join("cert.pem"))?;
         let ca_pem = read_text(&dir.join("ca.pem"))?;
         let membership = certificate_pem
@@ -80,14 +85,18 @@ impl Identity {
         Ok(params.serialize_request(&key)?.pem()?)
     }
 
+    /// This machine as it would be with what joining brought.
+    pub(crate) fn with(&self, membership: Membership) -> Self {
+        Identity { membership: Some(membership), ..self.clone() }
+    }
+
     /// Keeps what joining brought, the certificate last.
-    pub(crate) fn keep(&mut self, joined: JoinResponse) -> Result<(), IdentityError> {
+    pub(crate) fn keep(&mut self, membership: Membership) -> Result<(), IdentityError> {
         let (ca, certificate) = (self.dir.join("ca.pem"), self.dir.join("cert.pem"));
-        durable::write(&ca, joined.ca_pem.as_bytes()).map_err(at(&ca))?;
-        durable::write(&certificate, joined.certificate_pem.as_bytes())
+        durable::write(&ca, membership.ca_pem.as_bytes()).map_err(at(&ca))?;
+        durable::write(&certificate, membership.certificate_pem.as_bytes())
             .map_err(at(&certificate))?;
-        let JoinResponse { certificate_pem, ca_pem, .. } = joined;
-        self.membership = Some(Membership { certificate_pem, ca_pem });
+        self.membership = Some(membership);
         Ok(())
     }
 }
@@ -99,14 +108,26 @@ impl std::fmt::Debug for Identity {
     }
 }
 
-fn load_or_make_key(path: &Path) -> Result<String, IdentityError> {
-    if let Some(pem) = read_text(path)? {
-        KeyPair::from_pem(&pem)
-            .map_err(|source| IdentityError::Key { path: path.to_owned(), source })?;
-        return Ok(pem);
+fn load_key(path: &Path) -> Result<Option<String>, IdentityError> {
+    let Some(pem) = read_text(path)? else { return Ok(None) };
+    match KeyPair::from_pem(&pem) {
+        Ok(_) => Ok(Some(pem)),
+        Err(source) => Err(IdentityError::Key { path: path.to_owned(), source }),
+    }
+}
+
+fn make_key(dir: &Path) -> Result<String, IdentityError> {
+    let (key, certificate) = (dir.join("key.pem"), dir.join("cert.pem"));
+    match std::fs::remove_file(&certificate) {
+        Ok(()) => {
+            let path = certificate.display();
+            tracing::error!("the key of {path} is gone; this machine has to join again");
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(at(&certificate)(error)),
     }
     let pem = KeyPair::generate()?.serialize_pem();
-    durable::write_secret(path, pem.as_bytes()).map_err(at(path))?;
+    durable::write_secret(&key, pem.as_bytes()).map_err(at(&key))?;
     Ok(pem)
 }
 
@@ -123,6 +144,30 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    fn membership() -> Membership {
+        Membership { certificate_pem: "leaf".to_owned(), ca_pem: "ca".to_owned() }
+    }
+
+    #[test]
+    fn a_certificate_whose_key_is_gone_is_dropped_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        Identity::load_or_make(dir.path()).unwrap().keep(membership()).unwrap();
+        std::fs::remove_file(dir.path().join("identity/key.pem")).unwrap();
+        for _ in 0..2 {
+            assert!(Identity::load_or_make(dir.path()).unwrap().membership().is_none());
+        }
+    }
+
+    #[test]
+    fn what_a_crash_left_half_written_is_removed_at_the_start() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("identity")).unwrap();
+        let left = dir.path().join("identity/.tmp-abc");
+        std::fs::write(&left, "half a key").unwrap();
+        Identity::load_or_make(dir.path()).unwrap();
+        assert!(!left.exists());
+    }
 
     #[test]
     fn a_key_is_made_once_and_is_for_its_owner_alone() {
@@ -143,9 +188,7 @@ mod tests {
         let mut identity = Identity::load_or_make(dir.path()).unwrap();
         let name = "fra1".parse().unwrap();
         assert!(identity.request_pem(&name).unwrap().contains("CERTIFICATE REQUEST"));
-        let joined =
-            JoinResponse { name, certificate_pem: "leaf".to_owned(), ca_pem: "ca".to_owned() };
-        identity.keep(joined).unwrap();
+        identity.keep(membership()).unwrap();
         let again = Identity::load_or_make(dir.path()).unwrap();
         assert_eq!(again.membership().unwrap().certificate_pem, "leaf");
     }

@@ -1,6 +1,6 @@
 //! How does a machine become one of the fleet?
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use nigh_proto::{
     MachineName,
@@ -9,12 +9,14 @@ use nigh_proto::{
 
 use crate::{
     config::ControlConfig,
-    identity::{Identity, IdentityError},
+    identity::{Identity, IdentityError, Membership},
     link::{self, CallError, Link, LinkError},
 };
 
 /// The answer holds two certificates and a name.
 const RESPONSE_MAX_BYTES: usize = 1 << 20;
+/// An answer to a join begins within this time.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longer files hold no token.
 const TOKEN_MAX_BYTES: usize = 4 << 10;
 
@@ -33,6 +35,8 @@ pub(crate) enum JoinError {
     TokenRefused { path: PathBuf, detail: String },
     #[error("control knows this machine as {given}, the configuration says {wanted}")]
     OtherName { given: MachineName, wanted: MachineName },
+    #[error("the certificate that control answered with cannot be used")]
+    Unusable(#[source] LinkError),
     #[error(transparent)]
     Link(#[from] LinkError),
     #[error(transparent)]
@@ -41,7 +45,15 @@ pub(crate) enum JoinError {
     Call(#[from] CallError),
 }
 
-/// Joins with the token of the configuration and keeps what control answers.
+impl JoinError {
+    /// Whether the same request would only fail again.
+    pub(crate) fn needs_a_person(&self) -> bool {
+        !matches!(self, JoinError::Call(error) if !error.needs_a_person())
+    }
+}
+
+/// Joins with the token of the configuration and keeps what control answers. A machine that has
+/// joined before does so as a stranger, with the key that it has.
 pub(crate) async fn join(
     control: &ControlConfig,
     identity: &mut Identity,
@@ -49,11 +61,11 @@ pub(crate) async fn join(
 ) -> Result<(), JoinError> {
     let path = control.join_token_file.clone().ok_or(JoinError::NoTokenFile)?;
     let token = read_token(path.clone()).await?;
-    let link = Link::new(control, identity, &about.version)?;
+    let link = Link::stranger(control, identity, &about.version)?;
     let request =
         JoinRequest { token, csr_pem: identity.request_pem(&about.name)?, about: about.clone() };
-    let sent = link.talk().post(link.url("machine/v1/join")).json(&request).send().await;
-    let response = match link::success(sent).await {
+    let request = link.talk().post(link.url("machine/v1/join")).json(&request);
+    let response = match link::call(request, ANSWER_TIMEOUT).await {
         Err(CallError::Refused { status, detail }) if matches!(status.as_u16(), 401 | 403) => {
             return Err(JoinError::TokenRefused { path, detail });
         }
@@ -62,10 +74,15 @@ pub(crate) async fn join(
     let body = link::bounded(response, RESPONSE_MAX_BYTES).await?;
     let joined: JoinResponse =
         serde_json::from_slice(&body).map_err(|error| CallError::Garbled(error.into()))?;
-    if joined.name != about.name {
-        return Err(JoinError::OtherName { given: joined.name, wanted: about.name.clone() });
+    let JoinResponse { name, certificate_pem, ca_pem } = joined;
+    if name != about.name {
+        return Err(JoinError::OtherName { given: name, wanted: about.name.clone() });
     }
-    identity.keep(joined)?;
+    let membership = Membership { certificate_pem, ca_pem };
+    // What cannot be used must not take the place of what can.
+    Link::new(control, &identity.with(membership.clone()), &about.version)
+        .map_err(JoinError::Unusable)?;
+    identity.keep(membership)?;
     Ok(())
 }
 

@@ -3,13 +3,15 @@
 //! `identity` is who the machine is, `join` how it becomes one of the fleet. `link` makes
 //! connections to control that prove it, `backoff` says when to make the next. `watch` follows the
 //! desired state, `frames` cuts its stream into lines and `keep` has the state on disk before
-//! anyone acts on it. `report` tells control how things stand, with `health` measured by the way.
+//! anyone acts on it. `report` tells control how things stand, with `health` measured by the way and
+//! `fit` to keep it short. `said` keeps the log from saying the same for weeks.
 //! `fetch` brings blobs. Nothing here waits for control before a machine may serve: what is on
 //! disk is there as soon as [`Replica::open`] returns.
 
 mod backoff;
 mod config;
 mod fetch;
+mod fit;
 mod frames;
 pub mod health;
 mod identity;
@@ -18,6 +20,7 @@ mod keep;
 mod link;
 mod replica;
 mod report;
+mod said;
 mod watch;
 
 pub use config::{ControlConfig, ReplicaConfig};

@@ -9,15 +9,17 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{Client, StatusCode, Url};
-use rustls::{ClientConfig, RootCertStore};
+use bytes::Bytes;
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, client::WantsClientCert};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use tokio::time::timeout;
 
 use crate::{config::ControlConfig, identity::Identity};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A body that brings nothing for so long has stalled.
-const READ_TIMEOUT: Duration = Duration::from_secs(15);
+/// A body that brings nothing for so long, while somebody waits for it, has stalled.
+pub(crate) const STALL_MAX: Duration = Duration::from_secs(15);
 /// HTTP/2 pings find a connection that only looks open.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -54,8 +56,39 @@ impl Link {
         identity: &Identity,
         version: &str,
     ) -> Result<Self, LinkError> {
+        match identity.membership() {
+            None => Link::stranger(control, identity, version),
+            Some(membership) => {
+                let chain = CertificateDer::pem_slice_iter(membership.certificate_pem.as_bytes())
+                    .collect::<Result<Vec<_>, _>>()
+                    .map_err(|_| LinkError::Pem { what: "identity/cert.pem" })?;
+                let key = PrivateKeyDer::from_pem_slice(identity.key_pem().as_bytes())
+                    .map_err(|_| LinkError::Pem { what: "identity/key.pem" })?;
+                Link::with(
+                    control,
+                    tls(control, identity)?.with_client_auth_cert(chain, key)?,
+                    version,
+                )
+            }
+        }
+    }
+
+    /// Connections that do not say who the machine is: those to join with.
+    pub(crate) fn stranger(
+        control: &ControlConfig,
+        identity: &Identity,
+        version: &str,
+    ) -> Result<Self, LinkError> {
+        Link::with(control, tls(control, identity)?.with_no_client_auth(), version)
+    }
+
+    fn with(
+        control: &ControlConfig,
+        mut tls: ClientConfig,
+        version: &str,
+    ) -> Result<Self, LinkError> {
         let base = base(&control.url)?;
-        let tls = tls(control, identity)?;
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let client = || client(&tls, &base, version);
         Ok(Link { talk: client()?, fetch: client()?, base })
     }
@@ -81,12 +114,13 @@ fn base(text: &str) -> Result<Url, LinkError> {
     url.ok_or_else(|| LinkError::Url { url: text.to_owned() })
 }
 
+/// No time-outs beyond these here: reqwest's would also count the time in which nobody reads, such
+/// as while a slow disk takes what came before.
 fn client(tls: &ClientConfig, base: &Url, version: &str) -> Result<Client, LinkError> {
     let mut builder = Client::builder()
         .tls_backend_preconfigured(tls.clone())
         .user_agent(format!("nigh/{version}"))
         .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(READ_TIMEOUT)
         .http2_keep_alive_interval(PING_INTERVAL)
         .http2_keep_alive_timeout(PING_TIMEOUT)
         .http2_keep_alive_while_idle(true)
@@ -102,44 +136,37 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
 }
 
-fn tls(control: &ControlConfig, identity: &Identity) -> Result<ClientConfig, LinkError> {
+fn tls(
+    control: &ControlConfig,
+    identity: &Identity,
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, LinkError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder =
         ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let mut config = match identity.membership() {
-        None => {
-            let path = control.ca_file.as_deref().ok_or(LinkError::NoCa)?;
-            builder.with_root_certificates(roots(&[&read(path)?])?).with_no_client_auth()
-        }
-        Some(membership) => {
-            // The operator's file too: control may have a new CA that the operator vouches for.
-            let file = control.ca_file.as_deref().and_then(|path| read(path).ok());
-            let pems: Vec<&[u8]> = [Some(membership.ca_pem.as_bytes()), file.as_deref()]
-                .into_iter()
-                .flatten()
-                .collect();
-            let chain = CertificateDer::pem_slice_iter(membership.certificate_pem.as_bytes())
-                .collect::<Result<Vec<_>, _>>()
-                .map_err(|_| LinkError::Pem { what: "identity/cert.pem" })?;
-            let key = PrivateKeyDer::from_pem_slice(identity.key_pem().as_bytes())
-                .map_err(|_| LinkError::Pem { what: "identity/key.pem" })?;
-            builder.with_root_certificates(roots(&pems)?).with_client_auth_cert(chain, key)?
-        }
+    Ok(builder.with_root_certificates(trusted(control, identity)?))
+}
+
+/// The CAs whose control is believed to be control.
+fn trusted(control: &ControlConfig, identity: &Identity) -> Result<RootCertStore, LinkError> {
+    let Some(membership) = identity.membership() else {
+        return roots(&read(control.ca_file.as_deref().ok_or(LinkError::NoCa)?)?);
     };
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
+    let mut all = roots(membership.ca_pem.as_bytes())?;
+    // Control may have a new CA that the operator vouches for. The file is not needed, though.
+    let file = control.ca_file.as_deref().and_then(|path| read(path).ok());
+    all.roots
+        .extend(file.and_then(|pem| roots(&pem).ok()).unwrap_or_else(RootCertStore::empty).roots);
+    Ok(all)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, LinkError> {
     std::fs::read(path).map_err(|source| LinkError::CaFile { path: path.to_owned(), source })
 }
 
-fn roots(pems: &[&[u8]]) -> Result<RootCertStore, LinkError> {
+fn roots(pem: &[u8]) -> Result<RootCertStore, LinkError> {
     let mut roots = RootCertStore::empty();
-    for pem in pems {
-        for certificate in CertificateDer::pem_slice_iter(pem) {
-            roots.add(certificate.map_err(|_| LinkError::Pem { what: "control's CA" })?)?;
-        }
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        roots.add(certificate.map_err(|_| LinkError::Pem { what: "control's CA" })?)?;
     }
     if roots.is_empty() { Err(LinkError::Pem { what: "control's CA" }) } else { Ok(roots) }
 }
@@ -151,17 +178,45 @@ pub(crate) enum CallError {
     Unreachable(#[source] reqwest::Error),
     #[error("control refused ({status}): {detail}")]
     Refused { status: StatusCode, detail: String },
+    #[error("control has not answered within {within:?}")]
+    Late { within: Duration },
     #[error("control's answer cannot be read")]
     Garbled(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl CallError {
+    /// Whether control does not take this machine for one of the fleet, in words or by refusing
+    /// its certificate, which may be out of date or of another CA.
+    pub(crate) fn is_shut_out(&self) -> bool {
+        match self {
+            CallError::Refused { status, .. } => matches!(status.as_u16(), 401 | 403),
+            // Of an alert (RFC 8446, section 6.2) HTTP/2 keeps only the text.
+            CallError::Unreachable(_) => causes(self).contains("received fatal alert"),
+            CallError::Late { .. } | CallError::Garbled(_) => false,
+        }
+    }
+
+    /// Whether the same call would only be refused again.
+    pub(crate) fn needs_a_person(&self) -> bool {
+        match self {
+            CallError::Refused { status, .. } => {
+                status.is_client_error() && !matches!(status.as_u16(), 408 | 429)
+            }
+            other => other.is_shut_out(),
+        }
+    }
 }
 
 /// An answer longer than this is no problem document.
 const PROBLEM_MAX_BYTES: usize = 64 << 10;
 
-/// The answer, if it is a success.
-pub(crate) async fn success(
-    sent: Result<reqwest::Response, reqwest::Error>,
-) -> Result<reqwest::Response, CallError> {
+/// Sends `request`. The answer, if it is a success and has begun within `within`.
+pub(crate) async fn call(request: RequestBuilder, within: Duration) -> Result<Response, CallError> {
+    let answered = timeout(within, async { success(request.send().await).await });
+    answered.await.unwrap_or(Err(CallError::Late { within }))
+}
+
+async fn success(sent: Result<Response, reqwest::Error>) -> Result<Response, CallError> {
     let response = sent.map_err(CallError::Unreachable)?;
     let status = response.status();
     if status.is_success() {
@@ -173,13 +228,21 @@ pub(crate) async fn success(
     Err(CallError::Refused { status, detail })
 }
 
+/// The next piece of a body that must not stand still, `None` at its end.
+pub(crate) async fn next_chunk(response: &mut Response) -> Result<Option<Bytes>, CallError> {
+    match timeout(STALL_MAX, response.chunk()).await {
+        Ok(chunk) => chunk.map_err(CallError::Unreachable),
+        Err(_) => Err(CallError::Late { within: STALL_MAX }),
+    }
+}
+
 /// The body, if it has no more than `max_bytes`.
 pub(crate) async fn bounded(
-    mut response: reqwest::Response,
+    mut response: Response,
     max_bytes: usize,
 ) -> Result<Vec<u8>, CallError> {
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(CallError::Unreachable)? {
+    while let Some(chunk) = next_chunk(&mut response).await? {
         if body.len() + chunk.len() > max_bytes {
             let error = format!("more than {max_bytes} bytes");
             return Err(CallError::Garbled(error.into()));

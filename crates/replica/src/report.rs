@@ -9,13 +9,15 @@ use nigh_proto::{
     report::{Health, REPORT_MAX_BYTES, REPORT_MS, Report, SiteReport},
     state::Revision,
 };
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::{
     backoff,
+    fit::fit,
     health::Sampler,
     link::{self, CallError},
     replica::Shared,
+    said::Said,
 };
 
 /// A report that is not answered within this time has failed.
@@ -34,19 +36,19 @@ pub struct Standing {
 pub(crate) async fn report_for_ever(shared: &Shared) {
     let mut standing = shared.standing.subscribe();
     let mut sampler = Some(Sampler::new(&shared.state_dir, std::time::Instant::now()));
-    let mut failures = 0;
+    let (mut failures, mut said) = (0, Said::default());
     loop {
         let newest = standing.borrow_and_update().clone();
         sampler = sample(sampler, shared).await;
         let sent_at = Instant::now();
         let wait = match post(shared, newest).await {
-            Ok(()) => {
+            Ok(left_out) => {
                 failures = 0;
+                say_what_is_left_out(left_out, &mut said);
                 Duration::from_millis(REPORT_MS)
             }
             Err(error) => {
-                // The watch says at a louder level that control is away.
-                tracing::debug!(error = link::causes(&error), "control did not take a report");
+                say_why(&error, &mut said);
                 failures += 1;
                 backoff::wait(failures, backoff::random())
             }
@@ -76,26 +78,41 @@ async fn sample(sampler: Option<Sampler>, shared: &Shared) -> Option<Sampler> {
     Some(sampler)
 }
 
-async fn post(shared: &Shared, standing: Standing) -> Result<(), CallError> {
+/// The watch says that control is away; that it is there and refuses is news.
+fn say_why(error: &CallError, said: &mut Said) {
+    let why = link::causes(error);
+    if matches!(error, CallError::Refused { .. }) && said.is_news(&why) {
+        tracing::warn!(why, "control does not take this machine's reports");
+    } else {
+        tracing::debug!(why, "control did not take a report");
+    }
+}
+
+fn say_what_is_left_out(left_out: Option<&'static str>, said: &mut Said) {
+    match left_out {
+        None => said.forget(),
+        Some(what) if said.is_news(what) => {
+            tracing::warn!("too much to report in {REPORT_MAX_BYTES} bytes: left out {what}");
+        }
+        Some(_) => {}
+    }
+}
+
+/// Says how things stand, and returns what there was no space for.
+async fn post(shared: &Shared, standing: Standing) -> Result<Option<&'static str>, CallError> {
     let Some(link) = shared.link() else { return Err(not_joined()) };
     let health: Health = *shared.health.borrow();
     let Standing { revision, sites } = standing;
     let report =
         Report { about: shared.about.clone(), revision, sites, health, sent_at: (shared.now)() };
-    let body = serde_json::to_vec(&report).map_err(|error| CallError::Garbled(error.into()))?;
-    if body.len() > REPORT_MAX_BYTES {
-        let bytes = body.len();
-        tracing::error!(bytes, "this report is longer than control takes: too many sites");
-    }
+    let fitted = fit(report, REPORT_MAX_BYTES).map_err(|error| CallError::Garbled(error.into()))?;
     let request = link
         .talk()
         .post(link.url("machine/v1/report"))
         .header(reqwest::header::CONTENT_TYPE, "application/json")
-        .body(body);
-    match timeout(POST_TIMEOUT, async { link::success(request.send().await).await }).await {
-        Ok(answered) => answered.map(drop),
-        Err(elapsed) => Err(CallError::Garbled(elapsed.into())),
-    }
+        .body(fitted.body);
+    link::call(request, POST_TIMEOUT).await?;
+    Ok(fitted.left_out)
 }
 
 fn not_joined() -> CallError {

@@ -1,31 +1,34 @@
 //! How does a machine learn at once what control wants of it?
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use nigh_proto::{
     state::MachineState,
     watch::{Frame, SILENCE_MAX_MS},
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::{
     backoff,
     frames::{BadStream, Frames},
     identity::{Identity, IdentityError},
-    join,
+    join::{self, JoinError},
     keep::{self, KeepError, Verdict},
     link::{self, CallError, Link, LinkError},
     replica::Shared,
+    said::Said,
 };
 
-/// How long until a machine that was refused tries again: only a person can help it.
-const REFUSED_WAIT: Duration = Duration::from_secs(5);
 /// An answer to the watch begins within this time.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A stream that ends sooner was no success: the waits between go on growing.
+const STEADY: Duration = backoff::WAIT_MAX;
 
 /// Why a stream has ended.
 #[derive(Debug, thiserror::Error)]
 enum Ended {
+    #[error(transparent)]
+    Link(#[from] LinkError),
     #[error(transparent)]
     Call(#[from] CallError),
     #[error("control has been silent for {SILENCE_MAX_MS} ms")]
@@ -41,104 +44,109 @@ enum Ended {
 }
 
 impl Ended {
-    /// Whether dialling again at once would only be refused again.
-    fn needs_a_person(&self) -> bool {
+    /// How long until control is dialled again, after so many `failures` in a row.
+    fn wait(&self, failures: u32) -> Duration {
+        let random = backoff::random();
         match self {
-            Ended::Call(CallError::Refused { status, .. }) => status.is_client_error(),
-            Ended::NotMine | Ended::Keep(_) => true,
-            _ => false,
+            Ended::Call(error) if !error.needs_a_person() => backoff::wait(failures, random),
+            Ended::Silent | Ended::Closed | Ended::Bad(_) => backoff::wait(failures, random),
+            Ended::Call(_) | Ended::Link(_) | Ended::NotMine | Ended::Keep(_) => {
+                backoff::refused_wait(random)
+            }
         }
+    }
+
+    fn is_shut_out(&self) -> bool {
+        matches!(self, Ended::Call(error) if error.is_shut_out())
     }
 }
 
 /// Joins if need be, then follows control until it is dropped.
 pub(crate) async fn follow_for_ever(shared: &Shared, mut identity: Identity) {
     join_until_done(shared, &mut identity).await;
-    let mut failures = 0;
+    let (mut said, mut said_of_joining) = (Said::default(), Said::default());
+    let mut failures = 0u32;
     loop {
-        let wait = match renew_link(shared, &identity).await {
-            Err(error) => {
-                tracing::error!(error = link::causes(&error), "control cannot be dialled");
-                REFUSED_WAIT
-            }
-            Ok(link) => {
-                let (ended, was_connected) = follow(shared, &link).await;
-                shared.set_connected(false);
-                failures = if was_connected { 0 } else { failures + 1 };
-                say_why(&ended, was_connected, failures);
-                let wait = backoff::wait(failures, backoff::random());
-                if ended.needs_a_person() { REFUSED_WAIT } else { wait }
-            }
-        };
+        let mut connected_at = None;
+        let Err(ended) = follow(shared, &identity, &mut connected_at).await;
+        shared.set_connected(false);
+        failures = failures.saturating_add(1);
+        if connected_at.is_some_and(|at| at.elapsed() >= STEADY) {
+            failures = 0;
+            said.forget();
+        }
+        let why = link::causes(&ended);
+        if said.is_news(&why) {
+            tracing::warn!(why, "not connected to control; going on with the state on disk");
+        }
+        let is_back =
+            ended.is_shut_out() && has_joined(shared, &mut identity, &mut said_of_joining).await;
+        let wait =
+            if is_back { backoff::wait(failures, backoff::random()) } else { ended.wait(failures) };
         tokio::time::sleep(wait).await;
-    }
-}
-
-/// Once when a connection is lost and rarely while it stays away, since control may be gone for weeks.
-fn say_why(ended: &Ended, was_connected: bool, failures: u32) {
-    let why = link::causes(ended);
-    if was_connected || failures == 1 || failures.is_multiple_of(100) || ended.needs_a_person() {
-        tracing::warn!(why, "not connected to control; going on with the state on disk");
-    } else {
-        tracing::debug!(why, failures, "control is still away");
     }
 }
 
 async fn join_until_done(shared: &Shared, identity: &mut Identity) {
-    let mut failures = 0;
+    let (mut failures, mut said) = (0u32, Said::default());
     while identity.membership().is_none() {
-        let Err(error) = join::join(&shared.control, identity, &shared.about).await else {
-            tracing::info!("joined the fleet as {}", shared.about.name);
-            return;
-        };
-        let wait = if matches!(error, join::JoinError::Call(CallError::Unreachable(_))) {
-            failures += 1;
-            backoff::wait(failures, backoff::random())
-        } else {
-            REFUSED_WAIT
-        };
-        if failures <= 1 || wait == REFUSED_WAIT {
-            tracing::error!(error = link::causes(&error), "could not join; trying again");
+        failures = failures.saturating_add(1);
+        if let Err(error) = join(shared, identity, &mut said).await {
+            let random = backoff::random();
+            let is_refused = error.needs_a_person();
+            let wait = if is_refused {
+                backoff::refused_wait(random)
+            } else {
+                backoff::wait(failures, random)
+            };
+            tokio::time::sleep(wait).await;
         }
-        tokio::time::sleep(wait).await;
     }
 }
 
-/// New connections: the old ones may only look open. Reads the CA file, so that a replaced one
-/// counts without a restart.
-async fn renew_link(shared: &Shared, identity: &Identity) -> Result<Link, LinkError> {
+/// Joins again, if there is a new token: the machine was removed, or its certificate has run out.
+async fn has_joined(shared: &Shared, identity: &mut Identity, said: &mut Said) -> bool {
+    shared.control.join_token_file.is_some() && join(shared, identity, said).await.is_ok()
+}
+
+async fn join(shared: &Shared, identity: &mut Identity, said: &mut Said) -> Result<(), JoinError> {
+    let joined = join::join(&shared.control, identity, &shared.about).await;
+    match &joined {
+        Ok(()) => tracing::info!("joined the fleet as {}", shared.about.name),
+        Err(error) => {
+            let why = link::causes(error);
+            if said.is_news(&why) {
+                tracing::error!(why, "could not join; trying again");
+            }
+        }
+    }
+    joined
+}
+
+/// Follows one stream to its end, over new connections: the old ones may only look open. The CA
+/// file is read again, so that a replaced one counts without a restart.
+async fn follow(
+    shared: &Shared,
+    identity: &Identity,
+    connected_at: &mut Option<Instant>,
+) -> Result<Infallible, Ended> {
     let link = Link::new(&shared.control, identity, &shared.about.version)?;
     shared.link.send_replace(Some(link.clone()));
-    Ok(link)
-}
-
-/// Follows one stream to its end, and says whether control answered at all.
-async fn follow(shared: &Shared, link: &Link) -> (Ended, bool) {
-    let mut was_connected = false;
-    let ended = match read_stream(shared, link, &mut was_connected).await {
-        Err(ended) => ended,
-        Ok(()) => Ended::Closed,
-    };
-    (ended, was_connected)
-}
-
-async fn read_stream(shared: &Shared, link: &Link, was_connected: &mut bool) -> Result<(), Ended> {
     let mut url = link.url("machine/v1/watch");
     if let Some(revision) = shared.revision() {
         url.query_pairs_mut().append_pair("since", &revision.0.to_string());
     }
-    let answer = timeout(ANSWER_TIMEOUT, link.talk().get(url).send());
-    let mut response = link::success(answer.await.map_err(|_| Ended::Silent)?).await?;
+    let mut response = link::call(link.talk().get(url), ANSWER_TIMEOUT).await?;
     let mut frames = Frames::default();
     loop {
         let silence = Duration::from_millis(SILENCE_MAX_MS);
         let chunk = timeout(silence, response.chunk()).await.map_err(|_| Ended::Silent)?;
-        let Some(chunk) = chunk.map_err(CallError::Unreachable)? else { return Ok(()) };
+        let chunk = chunk.map_err(CallError::Unreachable)?.ok_or(Ended::Closed)?;
         frames.push(&chunk);
         while let Some(frame) = frames.next()? {
             take(shared, frame).await?;
-            if !*was_connected {
-                *was_connected = true;
+            if connected_at.is_none() {
+                *connected_at = Some(Instant::now());
                 shared.set_connected(true);
                 tracing::info!("connected to control at {}", shared.control.url);
             }
