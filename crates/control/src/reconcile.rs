@@ -2,14 +2,15 @@
 //!
 //! Each pass compares and acts and is told nothing about what changed; doing it twice does no
 //! harm, so a lost wake-up costs a delay and never a wrong result. `progress` lets releases go
-//! live, `expiry` ends what is over, `renewal` replaces certificates, `collection` gives disk back
-//! and `health` says whether control can write.
+//! live, `expiry` ends what is over, `renewal` replaces certificates, `collection` gives disk back,
+//! `scrub` finds damaged blobs and `health` says whether control can write.
 
 pub(crate) mod collection;
 pub(crate) mod expiry;
 pub(crate) mod health;
 pub(crate) mod progress;
 pub(crate) mod renewal;
+pub(crate) mod scrub;
 
 use std::{error::Error, time::Duration};
 

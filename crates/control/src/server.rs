@@ -27,7 +27,7 @@ use crate::{
     metrics::ControlMetrics,
     reconcile::{
         self, Reconcile, collection::Collection, expiry::Expiry, health::Health,
-        progress::Progress, renewal::Renewal,
+        progress::Progress, renewal::Renewal, scrub::Scrub,
     },
     serve::{FIRST_REQUEST_TIMEOUT, Service, accept},
     store::{self, Store, StoreError, TokenRow},
@@ -234,6 +234,7 @@ fn reconcile_all(app: &App, context: &Context, keys: Arc<Keys>, own: &Issued) {
     spawn(context, Expiry(app.clone()));
     spawn(context, Renewal::new(app.clone(), keys, own));
     spawn(context, Collection::new(app.clone()));
+    spawn(context, Scrub::new(app.clone()));
     let config = app.effective().config.variants;
     if config.enabled {
         spawn(context, variants::Variants::new(app.clone(), config.threads));

@@ -135,8 +135,9 @@ impl App {
         };
         let Some(active) = site.active_release().filter(is_same) else { return Ok(None) };
         // Pushing again is how a blob that control has lost is brought back.
-        let entries = checked.manifest.entries().iter();
-        if !self.blobs().store().missing(entries.map(|entry| &entry.digest)).is_empty() {
+        let blobs = checked.manifest.entries().iter().map(|entry| &entry.digest);
+        let documents = [&checked.manifest_digest, &checked.rules_digest];
+        if !self.blobs().store().missing(blobs.chain(documents)).is_empty() {
             return Ok(None);
         }
         // A later release that is on its way would replace it: then this push must count.

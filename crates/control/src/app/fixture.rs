@@ -24,7 +24,7 @@ use crate::{
 pub(crate) struct Fixture {
     pub app: App,
     pub hand: Hand,
-    _dir: tempfile::TempDir,
+    pub dir: tempfile::TempDir,
 }
 
 pub(crate) fn docs() -> SiteName {
@@ -49,7 +49,7 @@ impl Fixture {
         };
         let app = App::start(parts).await.unwrap();
         app.create_site(NewSite { name: docs(), hosts: Vec::new() }).await.unwrap();
-        Fixture { app, hand, _dir: dir }
+        Fixture { app, hand, dir }
     }
 
     /// Pushes one page and finalizes; nobody has let it go live yet.
