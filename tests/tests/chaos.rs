@@ -4,6 +4,7 @@
 //! `NIGH_CHAOS_ROUNDS` says how many (100 otherwise), `NIGH_CHAOS_SEED` repeats a run.
 
 use std::{
+    collections::BTreeMap,
     env, fs,
     path::Path,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -24,8 +25,8 @@ use rustix::process::Signal;
 const ROUNDS: u64 = 100;
 /// After so many rounds everything is looked at.
 const LOOK_EVERY: u64 = 10;
-/// The latest moment of a push that a power cut comes at; most pushes are over by then.
-const MOMENT_MAX_MS: usize = 400;
+/// A power cut comes up to so many thousandths of the time that a push takes after its start.
+const MOMENT_MAX: usize = 1300;
 const CONFIG: &str = "[sites]\nstage_deadline_ms = 3000\nkeep_releases = 5\ngrace_ms = 2000\n\
                       [blobs]\ncollect_interval_ms = 700\ncollect_young_ms = 3000";
 
@@ -34,6 +35,8 @@ enum Victim {
     Control,
     Edge(&'static str),
     CommandLine,
+    /// Control and every edge: the lights go out.
+    Fleet,
 }
 
 impl Victim {
@@ -42,6 +45,7 @@ impl Victim {
             0 => Victim::Control,
             1 => Victim::Edge("fra"),
             2 => Victim::Edge("nyc"),
+            3 => Victim::Fleet,
             _ => Victim::CommandLine,
         }
     }
@@ -73,8 +77,8 @@ fn change(dir: &Path, round: u64, numbers: &mut Numbers) -> Result<()> {
     tree::write(dir, "index.html", format!("round {round}").as_bytes())
 }
 
-/// One push, in which something loses power.
-async fn round(cdn: &mut Cdn, dir: &Path, victim: Victim, moment: Duration) -> Result<()> {
+/// One push, in which something loses power; gives how it ended.
+async fn round(cdn: &mut Cdn, dir: &Path, victim: Victim, moment: Duration) -> Result<Option<i32>> {
     let text = dir.to_string_lossy();
     let push = cdn.person.start(&["push", &text, "--site", SITE, "--timeout", "20s"])?;
     // The moment is what is tested: any line of the program may be the last.
@@ -89,16 +93,28 @@ async fn round(cdn: &mut Cdn, dir: &Path, victim: Victim, moment: Duration) -> R
             cdn.kill(name).await?;
             cdn.restart(name).await?;
         }
+        Victim::Fleet => {
+            cdn.fleet.control_mut().kill().await?;
+            for edge in ["fra", "nyc"] {
+                cdn.kill(edge).await?;
+            }
+            for edge in ["fra", "nyc"] {
+                cdn.restart(edge).await?;
+            }
+            cdn.fleet.control_mut().start().await?;
+        }
     }
     let run = push.end().await?;
     ensure!(matches!(run.code, None | Some(0 | 1 | 5 | 7 | 8 | 9)), "{run}");
-    Ok(())
+    Ok(run.code)
 }
 
-/// A push without trouble brings everything in line.
-async fn converge(cdn: &Cdn, dir: &Path) -> Result<()> {
+/// A push without trouble brings everything in line; gives how long it took.
+async fn converge(cdn: &Cdn, dir: &Path) -> Result<Duration> {
     cdn.fleet.all_current().await?;
+    let start = Instant::now();
     let pushed = cdn.push(dir).await?;
+    let took = start.elapsed();
     eventually("the release is active on every edge", SOON, async || {
         let view = cdn.release(&pushed.release).await?;
         let live = view.edges.iter().filter(|edge| edge.state == EdgeReleaseState::Active).count();
@@ -106,7 +122,8 @@ async fn converge(cdn: &Cdn, dir: &Path) -> Result<()> {
         Ok(())
     })
     .await;
-    cdn.serves(dir).await
+    cdn.serves(dir).await?;
+    Ok(took)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -119,20 +136,25 @@ async fn nothing_is_lost_when_anything_loses_power_at_any_moment() -> Result<()>
     let dir = tempfile::tempdir()?;
     SampleSite { seed, files: 200, page_bytes: 1024 }.write(dir.path())?;
     cdn.push(dir.path()).await?;
+    change(dir.path(), 0, &mut numbers)?;
+    let mut usual = converge(&cdn, dir.path()).await?;
 
+    let mut ends = BTreeMap::<Option<i32>, u64>::new();
     let start = Instant::now();
-    for number in 0..rounds {
+    for number in 1..=rounds {
         change(dir.path(), number, &mut numbers)?;
-        let victim = Victim::of(numbers.below(5));
-        let moment = Duration::from_millis(numbers.below(MOMENT_MAX_MS) as u64);
+        let victim = Victim::of(numbers.below(6));
+        let moment = usual * numbers.below(MOMENT_MAX) as u32 / 1000;
         let told = || format!("round {number} of seed {seed}: {victim:?} after {moment:?}");
-        round(&mut cdn, dir.path(), victim, moment).await.with_context(told)?;
-        if number % LOOK_EVERY == LOOK_EVERY - 1 {
-            converge(&cdn, dir.path()).await.with_context(told)?;
+        let code = round(&mut cdn, dir.path(), victim, moment).await.with_context(told)?;
+        *ends.entry(code).or_insert(0) += 1;
+        if number.is_multiple_of(LOOK_EVERY) {
+            change(dir.path(), number, &mut numbers)?;
+            usual = converge(&cdn, dir.path()).await.with_context(told)?;
         }
     }
     converge(&cdn, dir.path()).await.with_context(|| format!("at the end of seed {seed}"))?;
-    println!("{rounds} rounds in {:?}", start.elapsed());
+    println!("{rounds} rounds in {:?}; exit codes and how often: {ends:?}", start.elapsed());
 
     every_blob_is_whole(cdn, dir.path()).await.with_context(|| format!("seed {seed}"))
 }
