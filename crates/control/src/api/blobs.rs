@@ -55,7 +55,8 @@ pub(crate) async fn head(
     responses((status = 201, description = "whole and verified"),
         (status = 202, description = "`upload-offset` says where the next part begins"),
         (status = 409, description = "`upload_offset`", body = Problem),
-        (status = 422, description = "`digest_mismatch`", body = Problem)))]
+        (status = 422, description = "`digest_mismatch`", body = Problem),
+        (status = 503, description = "`upload_busy`", body = Problem)))]
 pub(crate) async fn put(
     State(app): State<App>,
     caller: Caller,

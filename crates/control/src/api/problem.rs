@@ -81,6 +81,9 @@ impl IntoResponse for Refusal {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
         if let Some(offset) = self.offset {
             headers.insert(nigh_proto::api::UPLOAD_OFFSET, offset.into());
         }
@@ -162,7 +165,8 @@ impl From<InsertError> for Refusal {
         let (status, code) = match &error {
             InsertError::Mismatch { .. } => (UNPROCESSABLE, "digest_mismatch"),
             InsertError::Full { .. } => (FULL, "store_full"),
-            InsertError::Busy { .. } => (CONFLICT, "upload_busy"),
+            // Another push, or this one before its connection broke, is in the middle of a part.
+            InsertError::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "upload_busy"),
             InsertError::Receive { .. } => (StatusCode::BAD_REQUEST, "body_broken"),
             InsertError::Write { source } => return source.into(),
             // Everything else is about what was sent.

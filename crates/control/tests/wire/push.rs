@@ -252,6 +252,35 @@ async fn releases_are_pruned_deleted_and_listed_in_pages() {
 }
 
 #[tokio::test]
+async fn whoever_finds_an_upload_busy_may_try_again() {
+    let fleet = Fleet::start().await;
+    let large = "large ".repeat(300_000);
+    let path = format!("/v1/blobs/{}", Digest::of(large.as_bytes()));
+    let put = || fleet.request(Method::PUT, &path).header("upload-length", large.len());
+    // One push has stopped sending in the middle of a part, as when its network was cut.
+    let begun = futures_util::stream::iter([Ok::<_, std::io::Error>(large[..1000].to_owned())]);
+    let never = futures_util::StreamExt::chain(begun, futures_util::stream::pending());
+    let stalled = tokio::spawn(put().body(reqwest::Body::wrap_stream(never)).send());
+    while fleet.request(Method::HEAD, &path).send().await.unwrap().headers()["upload-offset"]
+        != "1000"
+    {}
+    let second = put().header("upload-offset", 1000).body(large[1000..].to_owned());
+    let busy = second.send().await.unwrap();
+    assert!(busy.headers().contains_key("retry-after"));
+    assert_eq!(refused(StatusCode::SERVICE_UNAVAILABLE, busy).await, "upload_busy");
+    stalled.abort();
+    let stored = async {
+        loop {
+            let again = put().header("upload-offset", 1000).body(large[1000..].to_owned());
+            if again.send().await.unwrap().status() == StatusCode::CREATED {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(crate::fleet::DEADLINE, stored).await.expect("it is free again");
+}
+
+#[tokio::test]
 async fn a_manifest_is_read_back_as_it_was_pushed() {
     let fleet = Fleet::start().await;
     fleet.create_site("docs").await;
