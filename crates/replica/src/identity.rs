@@ -131,12 +131,10 @@ fn make_key(dir: &Path) -> Result<String, IdentityError> {
     Ok(pem)
 }
 
+/// Text as far as it is text: what is damaged is found where it is used.
 fn read_text(path: &Path) -> Result<Option<String>, IdentityError> {
-    let Some(bytes) = durable::read_optional(path).map_err(at(path))? else { return Ok(None) };
-    let text = String::from_utf8(bytes)
-        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
-        .map_err(at(path))?;
-    Ok(Some(text))
+    let bytes = durable::read_optional(path).map_err(at(path))?;
+    Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 #[cfg(test)]
@@ -198,11 +196,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("identity")).unwrap();
         let key = dir.path().join("identity/key.pem");
-        std::fs::write(&key, "damaged").unwrap();
-        let error = Identity::load_or_make(dir.path()).unwrap_err();
-        assert!(
-            matches!(error, IdentityError::Key { .. }) && error.to_string().contains("key.pem")
-        );
-        assert_eq!(std::fs::read(&key).unwrap(), b"damaged");
+        for damaged in [&b"damaged"[..], b"", b"\xff\0"] {
+            std::fs::write(&key, damaged).unwrap();
+            let error = Identity::load_or_make(dir.path()).unwrap_err();
+            assert!(matches!(error, IdentityError::Key { .. }), "{error:?}");
+            assert!(error.to_string().contains("key.pem"), "{error}");
+            assert_eq!(std::fs::read(&key).unwrap(), damaged);
+        }
     }
 }

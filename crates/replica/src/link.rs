@@ -59,9 +59,10 @@ impl Link {
         match identity.membership() {
             None => Link::stranger(control, identity, version),
             Some(membership) => {
+                let unusable = LinkError::Pem { what: "identity/cert.pem" };
                 let chain = CertificateDer::pem_slice_iter(membership.certificate_pem.as_bytes())
-                    .collect::<Result<Vec<_>, _>>()
-                    .map_err(|_| LinkError::Pem { what: "identity/cert.pem" })?;
+                    .collect::<Result<Vec<_>, _>>();
+                let chain = chain.ok().filter(|chain| !chain.is_empty()).ok_or(unusable)?;
                 let key = PrivateKeyDer::from_pem_slice(identity.key_pem().as_bytes())
                     .map_err(|_| LinkError::Pem { what: "identity/key.pem" })?;
                 Link::with(
@@ -146,17 +147,20 @@ fn tls(
     Ok(builder.with_root_certificates(trusted(control, identity)?))
 }
 
-/// The CAs whose control is believed to be control.
+/// The CAs whose control is believed to be control: the one that joining brought, and the
+/// operator's, since control may have a new one that the operator vouches for. One will do.
 fn trusted(control: &ControlConfig, identity: &Identity) -> Result<RootCertStore, LinkError> {
-    let Some(membership) = identity.membership() else {
-        return roots(&read(control.ca_file.as_deref().ok_or(LinkError::NoCa)?)?);
-    };
-    let mut all = roots(membership.ca_pem.as_bytes())?;
-    // Control may have a new CA that the operator vouches for. The file is not needed, though.
-    let file = control.ca_file.as_deref().and_then(|path| read(path).ok());
-    all.roots
-        .extend(file.and_then(|pem| roots(&pem).ok()).unwrap_or_else(RootCertStore::empty).roots);
-    Ok(all)
+    let kept = identity.membership().map(|membership| roots(membership.ca_pem.as_bytes()));
+    let file = control.ca_file.as_deref().map(|path| read(path).and_then(|pem| roots(&pem)));
+    match (kept, file) {
+        (Some(Ok(mut kept)), Some(Ok(file))) => {
+            kept.roots.extend(file.roots);
+            Ok(kept)
+        }
+        (Some(Ok(one)), _) | (_, Some(Ok(one))) => Ok(one),
+        (Some(Err(error)), _) | (None, Some(Err(error))) => Err(error),
+        (None, None) => Err(LinkError::NoCa),
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, LinkError> {

@@ -56,8 +56,13 @@ impl Ended {
         }
     }
 
+    /// Whether the machine's certificate is of no use, here or to control.
     fn is_shut_out(&self) -> bool {
-        matches!(self, Ended::Call(error) if error.is_shut_out())
+        match self {
+            Ended::Call(error) => error.is_shut_out(),
+            Ended::Link(error) => matches!(error, LinkError::Pem { .. } | LinkError::Tls(_)),
+            _ => false,
+        }
     }
 }
 

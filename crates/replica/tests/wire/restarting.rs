@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use nigh_proto::report::JoinRequest;
 use tokio::time::Instant;
 
 use crate::{
     clock::FastClock,
-    control::{Control, WATCH},
+    control::{Control, JOIN, WATCH},
     log::Log,
-    machine::{following, line},
+    machine::{admit, following, line},
 };
 
 #[tokio::test]
@@ -73,5 +74,47 @@ async fn a_damaged_state_is_put_aside_and_asked_for_again() {
         watch.open(200, &[]).send(line(7));
         machine.wait_for(7).await;
         assert_eq!(home.revision_on_disk(), Some(7));
+    }
+}
+
+#[tokio::test]
+async fn a_machine_with_a_damaged_certificate_starts_and_joins_again_with_a_new_token() {
+    let log = Log::start();
+    let control = Control::start().await;
+    for (revision, damaged) in [&b"damaged"[..], b"", b"\xff\0"].into_iter().enumerate() {
+        let revision = revision as u64 + 7;
+        let (home, machine, _, _pipe) = following(&control, revision).await;
+        drop(machine);
+        std::fs::write(home.path("identity/cert.pem"), damaged).unwrap();
+        let (mut joins, mut watches) = (control.calls(JOIN), control.calls(WATCH));
+        let machine = home.start();
+        assert_eq!(machine.revision(), Some(revision));
+        joins.next().await.refuse(401, "the token was used before");
+        home.write_token("nigh_join_again");
+        let mut join = joins.next_soon().await;
+        if join.json::<JoinRequest>().token != "nigh_join_again" {
+            join.refuse(401, "the token was used before");
+            join = joins.next_soon().await;
+        }
+        admit(&control, join);
+        let watch = watches.next_soon().await;
+        let since = format!("since={revision}");
+        assert!(watch.has_certificate && watch.query.as_deref() == Some(&since));
+    }
+    assert_eq!(log.lines_with("identity/cert.pem is not PEM").len(), 3, "once per start");
+}
+
+#[tokio::test]
+async fn either_copy_of_the_ca_is_enough() {
+    let control = Control::start().await;
+    let (home, machine, _, _pipe) = following(&control, 7).await;
+    drop(machine);
+    let ca = control.ca_pem();
+    for (kept, file) in [("damaged", ca.as_str()), (ca.as_str(), "damaged"), (ca.as_str(), "")] {
+        std::fs::write(home.path("identity/ca.pem"), kept).unwrap();
+        std::fs::write(home.path("control-ca.pem"), file).unwrap();
+        let mut watches = control.calls(WATCH);
+        let _machine = home.start();
+        assert!(watches.next_soon().await.has_certificate);
     }
 }
