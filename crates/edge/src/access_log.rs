@@ -144,7 +144,7 @@ impl RequestIds {
     }
 }
 
-/// The finisher of SplitMix64: no two numbers become the same one, and neighbours look unlike.
+/// The finisher of `SplitMix64`: no two numbers become the same one, and neighbours look unlike.
 const fn scatter(number: u64) -> u64 {
     let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -127,7 +127,7 @@ impl Raw {
 }
 
 impl Frame {
-    /// The error code of RST_STREAM, or of GOAWAY.
+    /// The error code of `RST_STREAM`, or of GOAWAY.
     fn code(&self) -> u32 {
         let at = if self.kind == GOAWAY { 4 } else { 0 };
         u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())

@@ -54,11 +54,13 @@ pub(crate) async fn connect(
 
 /// Everything that the edge sends in answer to `request`, until it closes as TLS wants.
 pub(crate) async fn raw(stream: &mut TlsStream<TcpStream>, request: &[u8]) -> Vec<u8> {
-    let _ = stream.write_all(request).await;
-    let _ = stream.flush().await;
+    stream.write_all(request).await.expect("no reset while it is sent");
+    stream.flush().await.expect("no reset while it is sent");
     let mut bytes = Vec::new();
     let read = timeout(DEADLINE, stream.read_to_end(&mut bytes)).await.expect("the edge closes");
     read.expect("a close_notify comes after the answer");
+    let below = stream.get_mut().0.read(&mut [0; 1]).await;
+    assert_eq!(below.expect("no reset"), 0);
     bytes
 }
 

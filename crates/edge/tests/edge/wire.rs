@@ -51,12 +51,14 @@ pub(crate) async fn ask(address: SocketAddr, request: &[u8]) -> Reply {
         .unwrap_or_else(|| panic!("no answer in {:?}", String::from_utf8_lossy(&bytes)))
 }
 
-/// Everything that the edge sends in answer to `request`, until it closes.
+/// Everything that the edge sends in answer to `request`, until it closes. That it must do without
+/// a reset, which on some systems takes away what was not read yet; all is sent before any is read.
 pub(crate) async fn raw(address: SocketAddr, request: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    // The edge may close before it has read all.
-    let _ = stream.write_all(request).await;
+    let written = timeout(DEADLINE, stream.write_all(request)).await.expect("the edge reads on");
+    written.expect("no reset while it is sent");
     let mut bytes = Vec::new();
-    let _ = timeout(DEADLINE, stream.read_to_end(&mut bytes)).await.expect("the edge closes");
+    let read = timeout(DEADLINE, stream.read_to_end(&mut bytes)).await.expect("the edge closes");
+    read.expect("no reset");
     bytes
 }
