@@ -114,3 +114,23 @@ async fn an_edge_that_hangs_does_not_hold_up_a_push_for_longer_than_the_deadline
     becomes_named(&cdn, true).await;
     cdn.fleet.stop().await
 }
+
+#[tokio::test]
+async fn a_release_that_no_edge_can_stage_waits_and_the_site_stays_as_it_was() -> Result<()> {
+    let deadline = "[sites]\nstage_deadline_ms = 500";
+    let cdn = Cdn::of(fleet(1).control_config(deadline)?).await?;
+    let dir = folder(&[("index.html", "one")])?;
+    let before = cdn.push(dir.path()).await?.release;
+    cdn.fleet.edge("fra")?.process.pause()?;
+
+    tree::write(dir.path(), "index.html", b"two")?;
+    let text = dir.path().to_string_lossy();
+    let push = ["push", &text, "--site", SITE, "--timeout", "3s"];
+    let run = cdn.person.run(&push).await?.expect(8);
+    assert!(run.stdout.contains("follow it: nigh release show"), "{run}");
+    assert_eq!(cdn.active().await?.to_string(), before, "nobody could serve the new one");
+
+    cdn.fleet.edge("fra")?.process.resume()?;
+    cdn.shows("fra", "/", "two").await;
+    cdn.fleet.stop().await
+}

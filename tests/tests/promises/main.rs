@@ -21,6 +21,7 @@ mod preview_expires;
 mod push_resumes;
 mod push_then_serve;
 mod real_tools;
+mod releases_are_kept_and_deleted;
 mod rollback;
 mod tokens_and_sites;
 mod two_pushes_at_once;
