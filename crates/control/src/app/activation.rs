@@ -161,9 +161,10 @@ impl App {
         row: &mut ReleaseRow,
     ) -> Result<Vec<ReleaseRow>, StoreError> {
         let mut replaced = Vec::new();
-        for state in [ReleaseState::Preview, ReleaseState::Active] {
+        for state in [ReleaseState::Preview, ReleaseState::Active, ReleaseState::Staging] {
             for mut other in tx.releases_in(&row.site, state).await? {
-                if other.preview_host != row.preview_host {
+                let is_on_its_way = state == ReleaseState::Staging && !other.goes_live;
+                if other.preview_host != row.preview_host || is_on_its_way {
                     continue;
                 }
                 if state == ReleaseState::Preview {

@@ -102,17 +102,22 @@ impl App {
         });
         for other in &mut replaced {
             other.failure = Some(format!("replaced by {} before it was live", row.id));
-            // One that was live before can be rolled back to, another one is over.
-            other.state = match other.activated_at {
-                Some(_) if other.goes_live && other.preview_host.is_none() => {
-                    ReleaseState::Superseded
-                }
-                _ => ReleaseState::Expired,
-            };
+            other.state = before_staging(other);
             other.goes_live = false;
             tx.update_release(other).await?;
         }
         Ok(replaced)
+    }
+}
+
+/// What a staging release was before somebody activated it: one that was live can be rolled back
+/// to, a preview goes on, and one that was nothing yet is over.
+fn before_staging(row: &ReleaseRow) -> ReleaseState {
+    let was_live = row.preview_host.is_none() || row.grace_until.is_some();
+    match row.activated_at.filter(|_| row.goes_live) {
+        Some(_) if was_live => ReleaseState::Superseded,
+        Some(_) => ReleaseState::Preview,
+        None => ReleaseState::Expired,
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use nigh_daemon::{Clock, Metrics, clock::Hand};
 use nigh_proto::{
     Digest, Entry, MachineId, Manifest, SiteName,
-    api::{NewRelease, NewSite, ReleaseView},
+    api::{NewPreview, NewRelease, NewSite, ReleaseView},
     rules::RuleSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -54,6 +54,11 @@ impl Fixture {
 
     /// Pushes one page and finalizes; nobody has let it go live yet.
     pub(crate) async fn push(&self, page: &str) -> ReleaseView {
+        self.push_to(page, None).await
+    }
+
+    /// Pushes one page and finalizes, to a host of its own if so asked.
+    pub(crate) async fn push_to(&self, page: &str, preview: Option<NewPreview>) -> ReleaseView {
         let entry = Entry {
             path: "index.html".parse().unwrap(),
             digest: Digest::of(page.as_bytes()),
@@ -65,7 +70,7 @@ impl Fixture {
             rules: RuleSet::default(),
             message: None,
             source: None,
-            preview: None,
+            preview,
         };
         let begun = self.app.begin_release(&docs(), new, "test").await.unwrap();
         let Begun::New(begun) = begun else { panic!("this page is live already") };

@@ -9,13 +9,19 @@ use axum::{
 use futures_util::FutureExt as _;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
-use nigh_proto::api::ReleaseState;
+use nigh_proto::{
+    api::{NewPreview, ReleaseState},
+    state::MachineState,
+};
 
 use super::{
     App,
     fixture::{Fixture, docs},
 };
-use crate::reconcile::{Reconcile as _, progress::Progress};
+use crate::{
+    fleet::state,
+    reconcile::{Reconcile as _, progress::Progress},
+};
 
 const DEADLINE: Duration = Duration::from_secs(5);
 
@@ -87,4 +93,25 @@ async fn who_waits_for_a_release_is_answered_when_control_stops() {
     app.stopping().cancel();
     let answer = tokio::time::timeout(DEADLINE, waiting).await.expect("it ends");
     assert_eq!(answer.unwrap().id, view.id);
+}
+
+#[tokio::test]
+async fn a_preview_stays_while_it_waits_to_be_promoted_and_when_it_is_not() {
+    let fixture = Fixture::new().await;
+    let app = &fixture.app;
+    let preview = NewPreview { name: None, expires_ms: None };
+    let preview = fixture.push_to("one", Some(preview)).await;
+    Progress::new(app.clone()).pass().await.unwrap();
+    let edge = fixture.commit_join("fra1").await;
+    let waiting = app.activate(&docs(), &preview.id).await.unwrap();
+    assert_eq!(waiting.state, ReleaseState::Staging);
+    let settings = app.effective();
+    let state = state::of(&app.world(), &settings.settings, &edge, app.now());
+    let MachineState::Edge(state) = state else { panic!("an edge is told the state of an edge") };
+    assert_eq!(state.sites[0].previews[0].release, preview.id);
+
+    fixture.push("two").await;
+    let kept = app.show_release(&docs(), &preview.id).await.unwrap();
+    assert_eq!(kept.state, ReleaseState::Preview);
+    assert!(kept.failure.unwrap().contains("replaced by"));
 }

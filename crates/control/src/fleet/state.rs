@@ -122,7 +122,12 @@ fn held(site: &Site, settings: &Settings, now: Timestamp) -> Vec<ReleaseRef> {
 fn previews(site: &Site, now: Timestamp) -> impl Iterator<Item = &ReleaseRow> {
     site.releases
         .iter()
-        .filter(|release| matches!(release.state, ReleaseState::Preview | ReleaseState::Active))
+        .filter(|release| match release.state {
+            ReleaseState::Preview | ReleaseState::Active => true,
+            // A preview that waits to be promoted.
+            ReleaseState::Staging => release.goes_live,
+            _ => false,
+        })
         .filter(move |release| release.preview_expires_at.is_none_or(|expires| expires > now))
         .filter(|release| release.preview_host.is_some())
 }
