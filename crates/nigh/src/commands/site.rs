@@ -23,7 +23,7 @@ pub(crate) enum Command {
     /// One site
     Show(Named),
     /// Delete a site, its hosts and its releases
-    Delete(Named),
+    Delete(Delete),
 }
 
 #[derive(Debug, Args)]
@@ -40,6 +40,12 @@ pub(crate) struct Create {
 pub(crate) struct Named {
     /// The site; --site, NIGH_SITE or nigh.toml otherwise
     name: Option<SiteName>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Delete {
+    /// The site; typed, never taken from elsewhere
+    name: SiteName,
 }
 
 pub(crate) async fn run(command: Command, app: &App<'_>) -> Result<Exit, Failure> {
@@ -107,11 +113,7 @@ async fn show(args: Named, app: &App<'_>) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-async fn delete(args: Named, app: &App<'_>) -> Result<Exit, Failure> {
-    // What is deleted is typed, never taken from the environment.
-    let name = args.name.ok_or_else(|| {
-        Failure::new(Exit::Usage, "no site was named").hint("nigh site delete NAME")
-    })?;
+async fn delete(Delete { name }: Delete, app: &App<'_>) -> Result<Exit, Failure> {
     app.settings.confirm(&format!("Site {name} and all of its releases will be gone."))?;
     if let Err(error) = app.client.delete_site(&name).await {
         return Err(app.site_failure(&name, format!("site {name} was not deleted"), &error).await);
