@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     app::App,
-    blobs::{PartError, PartOutcome, blocking, pipe},
+    blobs::{PartError, PartOutcome, pipe},
 };
 
 const PACK_MAX_BYTES: u64 =
@@ -81,9 +81,7 @@ pub(crate) async fn put(
         return put_small(&app, digest, length, body).await;
     }
     let (pipe, fill) = pipe(body, UPLOAD_PART_MAX_BYTES);
-    let (blobs, now) = (app.blobs().clone(), app.instant());
-    let part =
-        blocking(move || blobs.uploads.part(blobs.store(), digest, length, offset, pipe, now));
+    let part = app.blobs().part(digest, length, offset, pipe, app.instant());
     let (part, ()) = tokio::join!(part, fill);
     match part {
         Ok(PartOutcome::Whole) => Ok(StatusCode::CREATED.into_response()),

@@ -44,7 +44,7 @@ pub(crate) async fn pack(
         let why = format!("ask for at most {} blobs at once", PackHead::MAX_BLOBS);
         return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "too_many", why));
     }
-    let store = app.blobs().store().clone();
+    let (blobs, store) = (app.blobs().clone(), app.blobs().store().clone());
     let mut seen = std::collections::HashSet::with_capacity(digests.len());
     let mut left = PackHead::MAX_BODIES_BYTES;
     digests.retain(|digest| {
@@ -57,12 +57,13 @@ pub(crate) async fn pack(
     });
     drop(seen);
     let (mut writer, body) = stream();
-    tokio::task::spawn_blocking(move || {
+    let send = move || {
         if let Err(error) = store.write_pack(&digests, &mut writer) {
             tracing::warn!(%error, machine.name = %machine.name, "a pack for {} broke off", machine.name);
             writer.fail(io::Error::other(error));
         }
-    });
+    };
+    blobs.send(send).await;
     Ok(([(header::CONTENT_TYPE, PACK_MEDIA_TYPE)], Body::from_stream(body)).into_response())
 }
 
@@ -84,7 +85,7 @@ pub(crate) async fn blob(
         let store = app.blobs().store().clone();
         let (file, _) = blocking(move || store.open_loose(&digest)).await?;
         let (writer, body) = stream();
-        tokio::task::spawn_blocking(move || send(file, offset, writer));
+        app.blobs().send(move || send(file, offset, writer)).await;
         Body::from_stream(body)
     } else {
         let bytes = app.blobs().read(digest, u64::from(PackHead::MAX_BLOB_BYTES)).await?;
