@@ -35,8 +35,8 @@ const CONNECTION_WINDOW_BYTES: u32 = 256 << 10;
 /// (CVE-2023-44487, "rapid reset").
 const EARLY_RESETS_MAX: usize = 20;
 /// HTTP/2 streams that this edge had to reset for the client's faults (CVE-2025-8671, "made you
-/// reset"). More end the connection.
-const FAULTS_MAX: usize = 100;
+/// reset"), over the life of a connection. More end it.
+const FAULTS_MAX: usize = 1024;
 
 /// A listener and what its connections need.
 #[derive(Clone)]
