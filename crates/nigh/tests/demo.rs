@@ -1,5 +1,7 @@
 //! `nigh demo`, as a newcomer and as a script meets it.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,

@@ -1,5 +1,7 @@
 //! Is what the documents say still so?
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{Read, Write},

@@ -133,8 +133,46 @@ const fn state(machine: &MachineView) -> &'static str {
 
 async fn show(role: MachineRole, name: &MachineName, app: &App<'_>) -> Result<Exit, Failure> {
     let machine = find(role, name, app).await?;
-    app.console.result(&machine, |machine| table(std::slice::from_ref(machine)).render(""));
+    app.console.result(&machine, describe);
     Ok(Exit::Ok)
+}
+
+fn describe(machine: &MachineView) -> String {
+    let health = &machine.health;
+    let percent = |ratio: f64| format!("{:.1} %", ratio * 100.0);
+    let mut lines = vec![
+        format!("name       {}", machine.name),
+        format!("role       {}", machine.role.label()),
+        format!("state      {}", state(machine)),
+        format!("addresses  {}", machine.addresses.join(" ")),
+        format!("version    {}", machine.version),
+        format!(
+            "revision   {}",
+            machine.revision.map_or_else(|| "none yet".to_owned(), |it| it.to_string())
+        ),
+        format!("joined     {}", machine.joined_at),
+    ];
+    if let Some(region) = &machine.region {
+        lines.insert(2, format!("region     {region}"));
+    }
+    if let Some(at) = machine.last_seen_at {
+        lines.push(format!("last seen  {at}"));
+    }
+    if machine.is_connected {
+        lines.extend([
+            format!("up         {}", units::duration(Duration::from_secs(health.uptime_ms / 1000))),
+            format!("memory     {}", units::bytes(health.resident_bytes)),
+            format!("disk free  {}", units::bytes(health.disk_free_bytes)),
+            format!("cpu steal  {}", percent(health.cpu_steal_ratio)),
+            format!(
+                "pressure   cpu {}, io {}, memory {}",
+                percent(health.cpu_pressure_ratio),
+                percent(health.io_pressure_ratio),
+                percent(health.memory_pressure_ratio)
+            ),
+        ]);
+    }
+    lines.join("\n")
 }
 
 async fn token(role: MachineRole, args: Token, app: &App<'_>) -> Result<Exit, Failure> {

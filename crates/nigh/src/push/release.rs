@@ -153,7 +153,7 @@ impl Push<'_> {
             Ok(pruned) => {
                 let count = pruned.releases.len() as u64;
                 let count = units::count(count, "older release", "older releases");
-                self.app.console.note(&format!("keep     {count} deleted, {keep} stay"));
+                self.app.console.note(&format!("keep     {count} deleted, the newest {keep} kept"));
             }
             Err(error) => self.app.console.warning(&format!(
                 "older releases of {site} were not deleted: {error}; repeat: nigh release prune --keep {keep} --site {site}"
