@@ -53,14 +53,19 @@ fn invalid(text: &str, path: &Path, error: &toml::de::Error, instead: &[(&str, &
             .why(format!("the key {missing} is missing"))
             .hint(format!("add {missing} = …"));
     }
-    match key {
-        Some(key) => {
-            let unit = unit(&key);
-            let failure = failure.why(format!("{key}: {message}"));
-            unit.into_iter().fold(failure, Failure::hint)
-        }
+    let failure = match &key {
+        Some(key) => failure.why(format!("{key}: {message}")),
         None => failure.why(message),
+    };
+    if let Some((word, known)) = unknown(message, "unknown variant `") {
+        let all = || format!("write one of {}", known.join(", "));
+        let hint = suggest::did_you_mean(word, known.iter().copied()).unwrap_or_else(all);
+        return failure.hint(hint);
     }
+    if message.starts_with("duplicate key") {
+        return failure.hint("keep one of the two");
+    }
+    key.as_deref().and_then(unit).into_iter().fold(failure, Failure::hint)
 }
 
 /// What the value of a key should look like, told by the unit in its name.
@@ -95,9 +100,13 @@ pub(crate) fn keys(text: &str) -> impl Iterator<Item = Option<String>> {
 
 /// The key and the known ones, from serde's message: unknown field `a`, expected one of `b`, `c`.
 fn unknown_key(message: &str) -> Option<(&str, Vec<&str>)> {
-    let rest = message.strip_prefix("unknown field `")?;
-    let (key, rest) = rest.split_once('`')?;
-    Some((key, rest.split('`').skip(1).step_by(2).collect()))
+    unknown(message, "unknown field `")
+}
+
+fn unknown<'m>(message: &'m str, begins: &str) -> Option<(&'m str, Vec<&'m str>)> {
+    let rest = message.strip_prefix(begins)?;
+    let (word, rest) = rest.split_once('`')?;
+    Some((word, rest.split('`').skip(1).step_by(2).collect()))
 }
 
 #[cfg(test)]
@@ -131,6 +140,28 @@ mod tests {
     #[test]
     fn broken_toml_is_refused_with_its_line() {
         assert_eq!(&*failure("state_dir = \"/s\"\n= 3").what, "edge.toml:2 is not valid");
+    }
+
+    #[test]
+    fn a_word_that_is_not_one_of_several_is_refused_with_those() {
+        #[derive(Debug, Deserialize)]
+        struct Log {
+            #[expect(dead_code, reason = "only its words matter")]
+            format: Format,
+        }
+        #[derive(Debug, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        enum Format {
+            Text,
+            Json,
+        }
+        for (word, hint) in [("jsno", "did you mean json?"), ("xml", "write one of text, json")] {
+            let text = format!("format = \"{word}\"\n");
+            let failure = parse::<Log>(&text, Path::new("x.toml")).unwrap_err();
+            assert_eq!(failure.hints, [hint]);
+            assert!(failure.why[0].starts_with("format: "), "{failure:?}");
+        }
+        assert_eq!(failure("listen = \"a\"\nlisten = \"b\"").hints, ["keep one of the two"]);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::{exit::Exit, failure::Failure, toml_file};
 
 pub(crate) use print::{effective, template};
 
-use keys::Key;
+use keys::{Key, Kind};
 
 /// What every role's configuration has.
 pub(crate) trait RoleConfig: DeserializeOwned + Serialize + Send + 'static {
@@ -92,7 +92,7 @@ pub(crate) fn load<C: RoleConfig>(path: &Path, role: &str) -> Result<C, Failure>
 }
 
 fn parse<C: RoleConfig>(text: &str, path: &Path, role: &str) -> Result<C, Failure> {
-    let config: C = toml_file::parse(text, path)?;
+    let config: C = toml_file::parse(text, path).map_err(with_examples::<C>)?;
     let Some(Wrong { why, place }) = config.wrong() else { return Ok(config) };
     let place = match line_of(text, &place) {
         Some(line) => format!("{}:{line}", path.display()),
@@ -102,6 +102,21 @@ fn parse<C: RoleConfig>(text: &str, path: &Path, role: &str) -> Result<C, Failur
         .why(why)
         .code("value_invalid")
         .hint(format!("see what keys mean and their defaults: nigh serve {role} --print-config")))
+}
+
+/// A missing key's hint, with a value such as the key may have.
+fn with_examples<C: RoleConfig>(mut failure: Failure) -> Failure {
+    for key in C::KEYS {
+        if let Kind::Needed(example) = key.kind {
+            let name = key.path.rsplit('.').next().unwrap_or(key.path);
+            for hint in &mut failure.hints {
+                if *hint == format!("add {name} = …") {
+                    *hint = format!("add {name} = {example}    # {}", key.means);
+                }
+            }
+        }
+    }
+    failure
 }
 
 /// The line, counted from 1, of a place in a TOML file.
@@ -145,6 +160,12 @@ mod tests {
             assert!(failure.why[0].contains(word), "{failure:?}");
             assert!(!failure.hints.is_empty());
         }
+    }
+
+    #[test]
+    fn a_missing_key_is_shown_with_an_example() {
+        let failure = failure::<ControlConfig>("[sites]\n");
+        assert!(failure.hints[0].starts_with("add state_dir = \"/var/lib/nigh/control\""));
     }
 
     #[test]
