@@ -30,7 +30,7 @@ use std::{
 };
 
 use nigh_daemon::Clock;
-use nigh_proto::Timestamp;
+use nigh_proto::{Digest, Manifest, Timestamp};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -76,6 +76,8 @@ struct Inner {
     /// Wakes `reconcile::progress`.
     reported: Notify,
     pushed_at: AtomicI64,
+    /// The manifest of the release that began last: its finalization need not read it again.
+    begun: Mutex<Option<(Digest, Arc<Manifest>)>>,
     stopping: CancellationToken,
 }
 
@@ -137,6 +139,7 @@ impl App {
             progress: watch::Sender::new(()),
             reported: Notify::new(),
             pushed_at: AtomicI64::new(i64::MIN),
+            begun: Mutex::default(),
             stopping,
             clock,
         }));
@@ -251,6 +254,10 @@ impl App {
 
     pub(crate) fn statuses(&self) -> MutexGuard<'_, Statuses> {
         self.0.statuses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begun(&self) -> MutexGuard<'_, Option<(Digest, Arc<Manifest>)>> {
+        self.0.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn board(&self) -> MutexGuard<'_, Board> {

@@ -3,6 +3,8 @@
 //! Its manifest and rules are checked and kept as blobs, and whoever pushes is told which blobs
 //! are missing. From then on a collection leaves every blob of the manifest alone.
 
+use std::sync::Arc;
+
 use nigh_core::rules::lint;
 use nigh_proto::{
     Digest, Host, Manifest, ReleaseId, SiteName, Timestamp,
@@ -110,7 +112,8 @@ impl App {
         tx.insert_release(row).await?;
         tx.commit().await?;
         self.metrics().release(row.state);
-        let store = self.blobs().store().clone();
+        let (store, manifest) = (self.blobs().store().clone(), Arc::new(manifest));
+        self.remember_begun(row.manifest, &manifest);
         let missing = move || store.missing(manifest.entries().iter().map(|entry| &entry.digest));
         Ok(blocking(missing).await)
     }

@@ -1,5 +1,7 @@
 //! Is everything of a release there, so that edges may fetch it?
 
+use std::sync::Arc;
+
 use nigh_core::blob::Store as BlobStore;
 use nigh_proto::{
     Digest, Manifest, ReleaseId, SiteName,
@@ -41,11 +43,25 @@ impl App {
             | ReleaseState::Preview
             | ReleaseState::Superseded => return self.release_view(release).await,
         }
-        let manifest = self.manifest(release.manifest).await?;
+        let manifest = match self.recall_begun(release.manifest) {
+            Some(manifest) => manifest,
+            None => Arc::new(self.manifest(release.manifest).await?),
+        };
         let store = self.blobs().store().clone();
         blocking(move || check_blobs(&manifest, &store)).await?;
         self.stage(site, &release.id, activate).await?;
         self.show_release(site, &release.id).await
+    }
+
+    /// Keeps the manifest of the release that began last, so that finalizing it does not read, check
+    /// and parse megabytes that were just written. One is kept at most.
+    pub(super) fn remember_begun(&self, digest: Digest, manifest: &Arc<Manifest>) {
+        *self.begun() = Some((digest, Arc::clone(manifest)));
+    }
+
+    fn recall_begun(&self, digest: Digest) -> Option<Arc<Manifest>> {
+        let begun = self.begun().take_if(|(begun, _)| *begun == digest);
+        begun.map(|(_, manifest)| manifest)
     }
 
     /// The manifest that is kept as the blob `digest`.
