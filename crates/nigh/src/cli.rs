@@ -82,7 +82,7 @@ pub(crate) enum Command {
     Edge(commands::machine::Command),
     /// The machines that answer DNS
     #[command(subcommand)]
-    Dns(commands::machine::Command),
+    Dns(commands::machine::DnsCommand),
     /// The fleet at a glance
     Status,
     /// Lint a folder's _redirects, _headers and nigh.toml without pushing it

@@ -35,6 +35,30 @@ pub(crate) enum Command {
     Rm(Named),
 }
 
+/// The same for DNS servers. Draining is for edges: the zone names the DNS servers, whatever they do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DnsCommand {
+    /// All machines of this kind
+    List,
+    /// One machine
+    Show(Named),
+    /// Make a join token, which one new machine may use once
+    Token(Token),
+    /// Remove a machine from the fleet
+    Rm(Named),
+}
+
+impl From<DnsCommand> for Command {
+    fn from(command: DnsCommand) -> Self {
+        match command {
+            DnsCommand::List => Command::List,
+            DnsCommand::Show(named) => Command::Show(named),
+            DnsCommand::Token(token) => Command::Token(token),
+            DnsCommand::Rm(named) => Command::Rm(named),
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Named {
     /// The machine

@@ -67,7 +67,7 @@ async fn about_control(
         Command::Site(command) => site::run(command, &app).await,
         Command::Host(command) => host::run(command, &app).await,
         Command::Edge(command) => machine::run(command, MachineRole::Edge, &app).await,
-        Command::Dns(command) => machine::run(command, MachineRole::Dns, &app).await,
+        Command::Dns(command) => machine::run(command.into(), MachineRole::Dns, &app).await,
         Command::Status => status::run(&app).await,
         Command::Token(command) => token::run(command, &app).await,
         Command::Api(args) => api::run(args, &app).await,
