@@ -282,11 +282,16 @@ fn wrong_usage_is_told_as_json_too() {
 }
 
 #[test]
-fn a_preview_name_without_its_equals_sign_is_understood() {
-    let dir = tree(&[("index.html", "")]);
-    let output = nigh(&["push", "--preview", "spring", "-s", "docs"], &[], dir.path());
-    assert_eq!(code(&output), 6, "{output:?}");
-    assert!(stderr(&output).contains("--preview=spring"), "{output:?}");
+fn a_folder_after_preview_is_not_taken_for_its_name() {
+    let dir = tree(&[("index.html", ""), ("public/index.html", "")]);
+    let output = nigh(&["push", "--preview", "public", "-s", "docs"], &[], dir.path());
+    assert_eq!(code(&output), 2, "{output:?}");
+    assert!(stderr(&output).contains("nigh push public --preview"), "{output:?}");
+    // With the folder said, the word after it is the name; nobody answers at this address.
+    let nobody = [("NIGH_API_URL", "https://127.0.0.1:9"), ("NIGH_TOKEN", "nigh_pat_x")];
+    let args = ["push", "public", "--preview", "spring", "-s", "docs", "--timeout", "1s"];
+    let output = nigh(&args, &nobody, dir.path());
+    assert_eq!(code(&output), 9, "{output:?}");
 }
 
 #[test]

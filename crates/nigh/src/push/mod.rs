@@ -42,7 +42,7 @@ pub(crate) struct Args {
     #[arg(value_hint = ValueHint::DirPath)]
     pub(crate) dir: Option<PathBuf>,
     /// Give the release a host of its own instead of the site's
-    #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true)]
+    #[arg(long, value_name = "NAME", num_args = 0..=1)]
     pub(crate) preview: Option<Option<PreviewName>>,
     /// How long a preview lives: 12h, 7d
     #[arg(long, value_name = "DURATION", value_parser = units::parse_duration, requires = "preview")]
@@ -90,15 +90,12 @@ pub(crate) async fn run(
 ) -> Result<Exit, Failure> {
     let started = Instant::now();
     let config = global.config.as_deref().or(environment.config.as_deref());
-    let (dir, found) = folder(args.dir.as_deref(), config).map_err(|failure| {
-        match (&args.preview, &args.dir) {
-            // `--preview spring` reads spring as the folder.
-            (Some(None), Some(dir)) => {
-                failure.hint(format!("is that the preview's name? --preview={}", dir.display()))
-            }
-            _ => failure,
-        }
-    })?;
+    if let (None, Some(Some(name))) = (&args.dir, &args.preview)
+        && Path::new(name.as_str()).is_dir()
+    {
+        return Err(folder_or_name(name));
+    }
+    let (dir, found) = folder(args.dir.as_deref(), config)?;
     let app = App::new(&global, &environment, found.file.site.name.as_deref(), console)?;
     let deadline = started + app.settings.timeout.unwrap_or(TIMEOUT_DEFAULT);
     let push = Push { app, args, dir, found, environment, started, deadline };
@@ -109,6 +106,13 @@ pub(crate) async fn run(
         result = release::push(&push) => result,
         _ = signals.next() => Err(interrupted(&push)),
     }
+}
+
+/// `--preview public` where `public` is a folder: pushing this folder instead would be a bad surprise.
+fn folder_or_name(name: &PreviewName) -> Failure {
+    Failure::new(Exit::Usage, format!("{name} may be the folder or the preview's name"))
+        .why("--preview takes the word after it as a name, and there is a folder of that name")
+        .hint(format!("nigh push {name} --preview, or nigh push . --preview={name}"))
 }
 
 fn interrupted(push: &Push<'_>) -> Failure {
