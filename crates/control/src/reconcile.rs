@@ -36,7 +36,7 @@ pub(crate) async fn run<T: Reconcile>(mut task: T, changed: &Notify, stop: Cance
         let wait = match task.pass().await {
             Ok(wait) => wait,
             Err(error) => {
-                let error = crate::api::problem::causes(&error);
+                let error = nigh_daemon::logging::causes(&error);
                 tracing::warn!(task = T::NAME, error, "{} failed, next try in {RETRY:?}", T::NAME);
                 RETRY
             }

@@ -139,6 +139,18 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     tracing::error!(panic.place = place, panic.thread = thread, "panic: {payload}");
 }
 
+/// An error with its causes, on one line.
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};

@@ -10,6 +10,7 @@ use crate::{
     clock::Clock,
     limits,
     listen::{BindError, TcpListen},
+    logging::causes,
     metrics::Metrics,
     notify::{Listener, Notify},
     ops::{Ops, Pages},
@@ -244,18 +245,6 @@ impl<C: Send> Life<C> {
         let tasks_aborted = self.context.tasks.stop(Duration::ZERO).await;
         if is_in_time && tasks_aborted == 0 { Ended::Drained } else { Ended::CutShort }
     }
-}
-
-/// An error with its causes, on one line.
-fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 impl<C: fmt::Debug> fmt::Debug for Setup<C> {

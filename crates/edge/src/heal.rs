@@ -101,7 +101,7 @@ impl Healer {
                     return;
                 }
                 Err(error) => {
-                    tracing::warn!(%digest, error = causes(&error), "not healed; trying again");
+                    tracing::warn!(%digest, error = nigh_daemon::logging::causes(&error), "not healed; trying again");
                 }
             }
             if stopping.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
@@ -118,16 +118,4 @@ impl fmt::Debug for Healer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Healer")
     }
-}
-
-/// An error with its causes, on one line, for the log.
-pub(crate) fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -136,7 +136,10 @@ impl Shelf {
             Ok(found) => Ok(Some(found)),
             Err(ReadError::Corrupt { .. } | ReadError::Missing { .. }) => Ok(None),
             Err(error) => {
-                tracing::error!(error = crate::heal::causes(&error), "a blob could not be read");
+                tracing::error!(
+                    error = nigh_daemon::logging::causes(&error),
+                    "a blob could not be read"
+                );
                 Err(Unavailable)
             }
         }

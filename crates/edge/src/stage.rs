@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
 use nigh_core::blob::Store;
+use nigh_daemon::logging::causes;
 use nigh_proto::{Digest, ReleaseId, pack::PackHead, state::ReleaseRef};
 use tokio::{
     sync::{Mutex, Semaphore, mpsc},
@@ -16,7 +17,6 @@ use tokio::{
 };
 
 use crate::{
-    heal::causes,
     intake::{self, IntakeError, Source},
     load::{self, Documents, Form, LoadError, Loaded, Looked, Missing, Wanted},
 };

@@ -97,7 +97,7 @@ impl Stager {
                     self.releases.insert(wanted.reference.id.clone(), Arc::from(loaded));
                 }
                 Some(Err(error)) => {
-                    let error = crate::heal::causes(&error);
+                    let error = nigh_daemon::logging::causes(&error);
                     tracing::error!(release = %wanted.reference.id, error, "not loaded from disk");
                 }
                 Some(Ok(_)) | None => {}

@@ -44,7 +44,7 @@ impl Certificates {
                     }
                 }
                 Err(error) => {
-                    let error = crate::heal::causes(&error);
+                    let error = nigh_daemon::logging::causes(&error);
                     tracing::error!(names = ?certificate.names, error, "a certificate is left out");
                 }
             }

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::StorageConfig,
-    heal::{Healer, causes},
+    heal::Healer,
     load::{self, LoadError, Missing},
     metrics::Metrics,
 };
@@ -105,7 +105,10 @@ impl Upkeep {
                 Ok(live) => live,
                 Err(error) => {
                     // A release whose manifest is not here might need anything.
-                    tracing::debug!(error = causes(&error), "nothing is collected now");
+                    tracing::debug!(
+                        error = nigh_daemon::logging::causes(&error),
+                        "nothing is collected now"
+                    );
                     return None;
                 }
             };
@@ -117,7 +120,10 @@ impl Upkeep {
                 tracing::info!(blobs, freed_bytes, "removed blobs that no release needs");
             }
             Ok(Some(Err(error))) => {
-                tracing::error!(error = causes(&error), "blobs could not be collected");
+                tracing::error!(
+                    error = nigh_daemon::logging::causes(&error),
+                    "blobs could not be collected"
+                );
             }
             _ => {}
         }

@@ -11,6 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use nigh_core::blob::{FileError, InsertError, ReadError};
+use nigh_daemon::logging::causes;
 use nigh_proto::api::{FieldProblem, Problem};
 
 use crate::{app::AppError, ca::CaError, store::StoreError};
@@ -48,18 +49,6 @@ impl Refusal {
         self.offset = Some(offset);
         self
     }
-}
-
-/// An error and its causes, on one line.
-pub(crate) fn causes(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 impl IntoResponse for Refusal {

@@ -141,7 +141,7 @@ impl Reconcile for Collection {
             // Such as a manifest that cannot be read: reading all of them again in a moment would
             // not help, and nothing may be taken as long as one is unknown.
             Err(error) => {
-                let error = crate::api::problem::causes(&error);
+                let error = nigh_daemon::logging::causes(&error);
                 tracing::error!(error, "nothing was collected; what is wrong has to be mended");
                 return Ok(wait);
             }

@@ -30,7 +30,7 @@ impl Reconcile for Health {
         match self.app.store().check_writable().await {
             Ok(()) => self.database.set_ready(),
             Err(error) => {
-                self.database.set_unready(crate::api::problem::causes(&error));
+                self.database.set_unready(nigh_daemon::logging::causes(&error));
             }
         }
         let dir = self.app.effective().config.state_dir.clone();
