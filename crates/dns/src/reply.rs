@@ -1,6 +1,6 @@
 //! How does an answer become bytes that fit?
 //!
-//! A [`Draft`] says what should be in the reply; [`write`] makes the packet. What does not fit makes
+//! A [`Draft`] says what should be in the reply; [`write()`] makes the packet. What does not fit makes
 //! a truncated reply with empty sections (RFC 2181, section 9), never half a set. Owners are
 //! compressed to the question, which keeps the case in which the name was asked (0x20).
 

@@ -1,6 +1,6 @@
 //! How is a file sent: which form of it, how much of it, with which fields?
 //!
-//! [`Choice::make`] and [`decide`] are pure; [`file`] then fetches the bytes that they ask for.
+//! [`Choice::make`] and [`decide`] are pure; [`file()`] then fetches the bytes that they ask for.
 
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use nigh_core::{

@@ -1,6 +1,6 @@
 //! What do `_redirects`, `_headers` and `nigh.toml` ask for, and what does that mean for a request?
 //!
-//! [`parse`] turns the files of a site into a [`RuleSet`] and says what is wrong with them; [`lint`]
+//! [`parse()`] turns the files of a site into a [`RuleSet`] and says what is wrong with them; [`lint()`]
 //! says what is odd about a rule set. [`CompiledRules`] applies one to requests. Dialects differ in
 //! both, and only here.
 

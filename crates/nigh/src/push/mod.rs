@@ -38,7 +38,7 @@ pub(crate) const TIMEOUT_DEFAULT: Duration = Duration::from_secs(600);
 
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct Args {
-    /// The folder; [site] publish of nigh.toml, or this folder, otherwise
+    /// The folder; `publish` of nigh.toml, or this folder, otherwise
     #[arg(value_hint = ValueHint::DirPath)]
     pub(crate) dir: Option<PathBuf>,
     /// Give the release a host of its own instead of the site's
