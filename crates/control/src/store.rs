@@ -11,6 +11,7 @@ mod machines;
 mod releases;
 mod row;
 mod sites;
+mod sql;
 mod tokens;
 mod variants;
 mod world;
@@ -24,7 +25,7 @@ use std::{
 };
 
 use sqlx::{
-    SqlitePool, Transaction,
+    postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
@@ -37,34 +38,46 @@ pub(crate) use sites::{HostRow, SiteRow};
 pub(crate) use tokens::TokenRow;
 pub(crate) use variants::VariantRow;
 
-/// The database that runs below; PostgreSQL will be a second choice here.
-type Db = sqlx::Sqlite;
+use sql::{Connection, Pool, query};
 
 /// How long a statement waits for another process that has the file, such as a backup.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Readers at once; SQLite lets them go on beside the one writer.
 const READERS_MAX: u32 = 4;
+/// Connections of one control to PostgreSQL.
+const CONNECTIONS_MAX: u32 = 8;
 
 /// Control's database; cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
-    /// One connection, so that writers queue here and never fail with "busy".
-    writer: SqlitePool,
-    reader: SqlitePool,
+    /// Where transactions begin. SQLite: one connection, so that writers queue here and never
+    /// fail with "busy".
+    writer: Pool,
+    reader: Pool,
 }
 
 /// A transaction of the one writer. Dropped without [`commit`](Tx::commit), nothing happened.
 #[derive(Debug)]
-pub(crate) struct Tx(Transaction<'static, Db>);
+pub(crate) struct Tx(Connection);
 
 impl Store {
-    /// Opens the database at `url` (`sqlite:PATH`), or `default_file`, and brings its schema up
-    /// to date. The file is made readable for its owner only: it holds private keys.
+    /// Opens the database at `url` (`sqlite:PATH` or `postgres://…`), or `default_file`, and brings
+    /// its schema up to date.
     pub(crate) async fn open(url: Option<&str>, default_file: &Path) -> Result<Self, OpenError> {
-        let options = match url {
-            Some(url) => SqliteConnectOptions::from_str(url).map_err(OpenError::Url)?,
-            None => SqliteConnectOptions::new().filename(default_file),
-        };
+        match url {
+            Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
+                Self::open_postgres(url).await
+            }
+            Some(url) => {
+                let options = SqliteConnectOptions::from_str(url).map_err(OpenError::Url)?;
+                Self::open_sqlite(options).await
+            }
+            None => Self::open_sqlite(SqliteConnectOptions::new().filename(default_file)).await,
+        }
+    }
+
+    /// The file is made readable for its owner only: it tells who may do what.
+    async fn open_sqlite(options: SqliteConnectOptions) -> Result<Self, OpenError> {
         let file = options.get_filename().to_path_buf();
         create_private(&file).map_err(|source| OpenError::File { file: file.clone(), source })?;
         let options = options
@@ -72,7 +85,8 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY_TIMEOUT)
             .foreign_keys(true);
-        let open = |source| OpenError::Open { file: file.clone(), source };
+        let database = file.display().to_string();
+        let open = |source| OpenError::Open { database: database.clone(), source };
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
             .idle_timeout(None)
@@ -83,35 +97,55 @@ impl Store {
         sqlx::migrate!("../../migrations/sqlite")
             .run(&writer)
             .await
-            .map_err(|source| OpenError::Migrate { file: file.clone(), source })?;
+            .map_err(|source| OpenError::Migrate { database: database.clone(), source })?;
         let reader = SqlitePoolOptions::new()
             .max_connections(READERS_MAX)
             .min_connections(1)
             .connect_with(options)
             .await
             .map_err(open)?;
-        Ok(Self { writer, reader })
+        Ok(Self { writer: Pool::Sqlite(writer), reader: Pool::Sqlite(reader) })
+    }
+
+    async fn open_postgres(url: &str) -> Result<Self, OpenError> {
+        let options = PgConnectOptions::from_str(url).map_err(OpenError::Url)?;
+        let database =
+            format!("{} on {}", options.get_database().unwrap_or("nigh"), options.get_host());
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS_MAX)
+            .connect_with(options)
+            .await
+            .map_err(|source| OpenError::Open { database: database.clone(), source })?;
+        sqlx::migrate!("../../migrations/postgres")
+            .run(&pool)
+            .await
+            .map_err(|source| OpenError::Migrate { database, source })?;
+        Ok(Self { writer: Pool::Postgres(pool.clone()), reader: Pool::Postgres(pool) })
     }
 
     /// Begins a transaction; waits for the one before it.
     pub(crate) async fn begin(&self) -> Result<Tx, StoreError> {
-        Ok(Tx(self.writer.begin().await?))
+        let mut connection = self.writer.begin().await?;
+        // Verbs read before they write, so they go one after the other, on however many controls.
+        if let Connection::Postgres(_) = &connection {
+            query("SELECT revision FROM fleet WHERE id = 1 FOR UPDATE")
+                .fetch_one(&mut connection)
+                .await?;
+        }
+        Ok(Tx(connection))
     }
 
     /// The revision of what was committed last.
     pub(crate) async fn revision(&self) -> Result<u64, StoreError> {
-        let revision: i64 = sqlx::query_scalar("SELECT revision FROM fleet WHERE id = 1")
-            .fetch_one(&self.reader)
-            .await?;
+        let revision: i64 =
+            query("SELECT revision FROM fleet WHERE id = 1").scalar(&self.reader).await?;
         Ok(revision.unsigned_abs())
     }
 
     /// Proves that the database can be written, by writing.
     pub(crate) async fn check_writable(&self) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
-        sqlx::query("UPDATE fleet SET revision = revision WHERE id = 1")
-            .execute(&mut *tx.0)
-            .await?;
+        query("UPDATE fleet SET revision = revision WHERE id = 1").execute(&mut tx.0).await?;
         tx.commit().await
     }
 
@@ -125,14 +159,13 @@ impl Store {
 impl Tx {
     /// Makes everything since [`Store::begin`] durable.
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
-        Ok(self.0.commit().await?)
+        self.0.commit().await
     }
 
     /// The revision as this transaction sees it.
     pub(crate) async fn revision(&mut self) -> Result<u64, StoreError> {
-        let revision: i64 = sqlx::query_scalar("SELECT revision FROM fleet WHERE id = 1")
-            .fetch_one(&mut *self.0)
-            .await?;
+        let revision: i64 =
+            query("SELECT revision FROM fleet WHERE id = 1").scalar(&mut self.0).await?;
         Ok(revision.unsigned_abs())
     }
 
@@ -144,12 +177,12 @@ impl Tx {
     /// Raises the revision by one, or to `floor` when that is more.
     pub(crate) async fn raise_revision_to(&mut self, floor: u64) -> Result<u64, StoreError> {
         let floor = i64::try_from(floor).unwrap_or(i64::MAX);
-        let revision: i64 = sqlx::query_scalar(
+        let revision: i64 = query(
             "UPDATE fleet SET revision = CASE WHEN revision + 1 > $1 THEN revision + 1 ELSE $1 END \
              WHERE id = 1 RETURNING revision",
         )
         .bind(floor)
-        .fetch_one(&mut *self.0)
+        .scalar(&mut self.0)
         .await?;
         Ok(revision.unsigned_abs())
     }

@@ -1,6 +1,6 @@
 //! Where is control's CA kept?
 
-use super::{Store, StoreError, row::Columns};
+use super::{Store, StoreError, sql::query};
 
 /// Control's own CA, as PEM.
 #[derive(Clone)]
@@ -17,11 +17,10 @@ impl std::fmt::Debug for AuthorityRow {
 
 impl Store {
     pub(crate) async fn authority(&self) -> Result<Option<AuthorityRow>, StoreError> {
-        let row = sqlx::query("SELECT certificate_pem, key_pem FROM authority WHERE id = 1")
+        let row = query("SELECT certificate_pem, key_pem FROM authority WHERE id = 1")
             .fetch_optional(&self.reader)
             .await?;
         row.map(|row| {
-            let row = Columns(&row);
             Ok(AuthorityRow {
                 certificate_pem: row.get("certificate_pem")?,
                 key_pem: row.get("key_pem")?,
@@ -35,7 +34,7 @@ impl Store {
         &self,
         authority: &AuthorityRow,
     ) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO authority (id, certificate_pem, key_pem) VALUES (1, $1, $2)")
+        query("INSERT INTO authority (id, certificate_pem, key_pem) VALUES (1, $1, $2)")
             .bind(&authority.certificate_pem)
             .bind(&authority.key_pem)
             .execute(&self.writer)

@@ -2,7 +2,10 @@
 
 use nigh_proto::{Timestamp, zone::DnsName};
 
-use super::{Store, StoreError, Tx, row::Columns};
+use super::{
+    Store, StoreError, Tx,
+    sql::{Row, query},
+};
 
 /// A certificate and its key.
 #[derive(Clone, PartialEq)]
@@ -27,7 +30,7 @@ impl std::fmt::Debug for CertificateRow {
 }
 
 impl CertificateRow {
-    pub(super) fn read(row: &Columns<'_>) -> Result<Self, StoreError> {
+    pub(super) fn read(row: &Row) -> Result<Self, StoreError> {
         Ok(Self {
             id: row.get("id")?,
             names: row.json("names")?,
@@ -41,16 +44,15 @@ impl CertificateRow {
 
 impl Store {
     pub(crate) async fn certificates(&self) -> Result<Vec<CertificateRow>, StoreError> {
-        let rows =
-            sqlx::query("SELECT * FROM certificates ORDER BY id").fetch_all(&self.reader).await?;
-        rows.iter().map(|row| CertificateRow::read(&Columns(row))).collect()
+        let rows = query("SELECT * FROM certificates ORDER BY id").fetch_all(&self.reader).await?;
+        rows.iter().map(|row| CertificateRow::read(row)).collect()
     }
 }
 
 impl Tx {
     pub(crate) async fn put_certificate(&mut self, row: &CertificateRow) -> Result<(), StoreError> {
         let names = serde_json::to_string(&row.names).expect("names always have a JSON form");
-        sqlx::query(
+        query(
             "INSERT INTO certificates (id, names, chain_pem, key_pem, not_before, not_after) \
              VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (id) DO UPDATE SET \
              names = excluded.names, chain_pem = excluded.chain_pem, key_pem = excluded.key_pem, \
@@ -62,16 +64,13 @@ impl Tx {
         .bind(&row.key_pem)
         .bind(row.not_before.unix_ms())
         .bind(row.not_after.unix_ms())
-        .execute(&mut *self.0)
+        .execute(&mut self.0)
         .await?;
         Ok(())
     }
 
     pub(crate) async fn delete_certificate(&mut self, id: &str) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM certificates WHERE id = $1")
-            .bind(id)
-            .execute(&mut *self.0)
-            .await?;
+        query("DELETE FROM certificates WHERE id = $1").bind(id).execute(&mut self.0).await?;
         Ok(())
     }
 }

@@ -7,17 +7,19 @@ use sqlx::error::ErrorKind;
 /// Why the database was not opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error("database.url is not one that SQLite understands; try sqlite:/path/to/control.db")]
+    #[error(
+        "database.url is not one that control understands; try sqlite:/path/to/control.db or \
+         postgres://user@host/database"
+    )]
     Url(#[source] sqlx::Error),
     #[error("cannot open or make {file}", file = file.display())]
     File { file: PathBuf, source: io::Error },
-    #[error("cannot open the database {file}", file = file.display())]
-    Open { file: PathBuf, source: sqlx::Error },
+    #[error("cannot open the database {database}")]
+    Open { database: String, source: sqlx::Error },
     #[error(
-        "cannot bring the database {file} to this version's schema; was it used by a newer nigh?",
-        file = file.display()
+        "cannot bring the database {database} to this version's schema; was it used by a newer nigh?"
     )]
-    Migrate { file: PathBuf, source: sqlx::migrate::MigrateError },
+    Migrate { database: String, source: sqlx::migrate::MigrateError },
 }
 
 /// Why a query gave no answer.

@@ -5,7 +5,10 @@ use nigh_proto::{
     report::{MachineAbout, MachineRole},
 };
 
-use super::{Store, StoreError, Tx, row::Columns};
+use super::{
+    Store, StoreError, Tx,
+    sql::{Row, query},
+};
 
 /// A machine that has joined.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,7 +41,7 @@ fn role_of(column: &'static str, text: String) -> Result<MachineRole, StoreError
 }
 
 impl MachineRow {
-    pub(super) fn read(row: &Columns<'_>) -> Result<Self, StoreError> {
+    pub(super) fn read(row: &Row) -> Result<Self, StoreError> {
         Ok(Self {
             name: row.parse("name")?,
             id: row.parse("id")?,
@@ -57,7 +60,7 @@ fn about_json(about: &MachineAbout) -> String {
 impl Tx {
     /// Adds a machine, or replaces one of the same name that joins again.
     pub(crate) async fn put_machine(&mut self, row: &MachineRow) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO machines (name, id, role, about, is_drained, joined_at) \
              VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (name) DO UPDATE SET \
              id = excluded.id, role = excluded.role, about = excluded.about, \
@@ -69,7 +72,7 @@ impl Tx {
         .bind(about_json(&row.about))
         .bind(row.is_drained)
         .bind(row.joined_at.unix_ms())
-        .execute(&mut *self.0)
+        .execute(&mut self.0)
         .await?;
         Ok(())
     }
@@ -79,10 +82,10 @@ impl Tx {
         name: &MachineName,
         about: &MachineAbout,
     ) -> Result<(), StoreError> {
-        sqlx::query("UPDATE machines SET about = $2 WHERE name = $1")
+        query("UPDATE machines SET about = $2 WHERE name = $1")
             .bind(name.as_str())
             .bind(about_json(about))
-            .execute(&mut *self.0)
+            .execute(&mut self.0)
             .await?;
         Ok(())
     }
@@ -93,31 +96,31 @@ impl Tx {
         name: &MachineName,
         is_drained: bool,
     ) -> Result<bool, StoreError> {
-        let done = sqlx::query("UPDATE machines SET is_drained = $2 WHERE name = $1")
+        let done = query("UPDATE machines SET is_drained = $2 WHERE name = $1")
             .bind(name.as_str())
             .bind(is_drained)
-            .execute(&mut *self.0)
+            .execute(&mut self.0)
             .await?;
-        Ok(done.rows_affected() > 0)
+        Ok(done > 0)
     }
 
     /// Whether there was such a machine.
     pub(crate) async fn delete_machine(&mut self, name: &MachineName) -> Result<bool, StoreError> {
-        let done = sqlx::query("DELETE FROM machines WHERE name = $1")
+        let done = query("DELETE FROM machines WHERE name = $1")
             .bind(name.as_str())
-            .execute(&mut *self.0)
+            .execute(&mut self.0)
             .await?;
-        Ok(done.rows_affected() > 0)
+        Ok(done > 0)
     }
 
     /// `edge` lags for every site that has an active release: a new edge serves none yet.
     pub(crate) async fn lag_everywhere(&mut self, edge: &MachineName) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO lagging (site, machine) \
              SELECT name, $1 FROM sites WHERE active IS NOT NULL ON CONFLICT DO NOTHING",
         )
         .bind(edge.as_str())
-        .execute(&mut *self.0)
+        .execute(&mut self.0)
         .await?;
         Ok(())
     }
@@ -128,9 +131,9 @@ impl Tx {
         site: &SiteName,
         edges: &[MachineName],
     ) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM lagging WHERE site = $1")
+        query("DELETE FROM lagging WHERE site = $1")
             .bind(site.as_str())
-            .execute(&mut *self.0)
+            .execute(&mut self.0)
             .await?;
         for edge in edges {
             self.set_lagging(site, edge, true).await?;
@@ -151,12 +154,12 @@ impl Tx {
         } else {
             "DELETE FROM lagging WHERE site = $1 AND machine = $2"
         };
-        sqlx::query(sql).bind(site.as_str()).bind(edge.as_str()).execute(&mut *self.0).await?;
+        query(sql).bind(site.as_str()).bind(edge.as_str()).execute(&mut self.0).await?;
         Ok(())
     }
 
     pub(crate) async fn insert_join_token(&mut self, row: &JoinTokenRow) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO join_tokens (hash, role, machine, created_at, expires_at) \
              VALUES ($1, $2, $3, $4, $5)",
         )
@@ -165,7 +168,7 @@ impl Tx {
         .bind(row.machine.as_str())
         .bind(row.created_at.unix_ms())
         .bind(row.expires_at.unix_ms())
-        .execute(&mut *self.0)
+        .execute(&mut self.0)
         .await?;
         Ok(())
     }
@@ -175,15 +178,14 @@ impl Tx {
         &mut self,
         hash: &[u8; 32],
     ) -> Result<Option<JoinTokenRow>, StoreError> {
-        let row = sqlx::query(
+        let row = query(
             "DELETE FROM join_tokens WHERE hash = $1 \
              RETURNING role, machine, created_at, expires_at",
         )
         .bind(&hash[..])
-        .fetch_optional(&mut *self.0)
+        .fetch_optional(&mut self.0)
         .await?;
         row.map(|row| {
-            let row = Columns(&row);
             Ok(JoinTokenRow {
                 hash: *hash,
                 role: role_of("role", row.get("role")?)?,
@@ -197,9 +199,9 @@ impl Tx {
 
     /// Forgets join tokens that expired before `now`.
     pub(crate) async fn expire_join_tokens(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM join_tokens WHERE expires_at < $1")
+        query("DELETE FROM join_tokens WHERE expires_at < $1")
             .bind(now.unix_ms())
-            .execute(&mut *self.0)
+            .execute(&mut self.0)
             .await?;
         Ok(())
     }
@@ -208,8 +210,7 @@ impl Tx {
 impl Store {
     /// How many join tokens wait to be used.
     pub(crate) async fn join_tokens_total(&self) -> Result<u64, StoreError> {
-        let total: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM join_tokens").fetch_one(&self.reader).await?;
+        let total: i64 = query("SELECT count(*) FROM join_tokens").scalar(&self.reader).await?;
         Ok(total.unsigned_abs())
     }
 }

@@ -7,7 +7,8 @@ use nigh_proto::{
 
 use super::{
     Store, StoreError, Tx,
-    row::{Columns, signed},
+    row::signed,
+    sql::{Row, query},
 };
 
 /// A release.
@@ -67,7 +68,7 @@ pub(crate) fn state_of(label: &str) -> Option<ReleaseState> {
 }
 
 impl ReleaseRow {
-    pub(super) fn read(row: &Columns<'_>) -> Result<Self, StoreError> {
+    pub(super) fn read(row: &Row) -> Result<Self, StoreError> {
         let state: String = row.get("state")?;
         let source: Option<String> = row.get("source")?;
         Ok(Self {
@@ -108,12 +109,12 @@ impl Store {
         site: &SiteName,
         suffix: &str,
     ) -> Result<Vec<ReleaseRow>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM releases WHERE site = $1 AND id LIKE $2 LIMIT 2")
+        let rows = query("SELECT * FROM releases WHERE site = $1 AND id LIKE $2 LIMIT 2")
             .bind(site.as_str())
             .bind(format!("%{suffix}"))
             .fetch_all(&self.reader)
             .await?;
-        rows.iter().map(|row| ReleaseRow::read(&Columns(row))).collect()
+        rows.iter().map(|row| ReleaseRow::read(row)).collect()
     }
 
     /// At most `limit` releases of a site, newest first.
@@ -123,7 +124,7 @@ impl Store {
         filter: &ReleaseFilter,
         limit: u32,
     ) -> Result<Vec<ReleaseRow>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT * FROM releases WHERE site = $1 AND ($2 IS NULL OR state = $2) \
              AND ($3 IS NULL OR id < $3) ORDER BY id DESC LIMIT $4",
         )
@@ -133,21 +134,20 @@ impl Store {
         .bind(i64::from(limit))
         .fetch_all(&self.reader)
         .await?;
-        rows.iter().map(|row| ReleaseRow::read(&Columns(row))).collect()
+        rows.iter().map(|row| ReleaseRow::read(row)).collect()
     }
 
     /// Every release of every site, oldest first: what expiry and collection look at.
     pub(crate) async fn all_releases(&self) -> Result<Vec<ReleaseRow>, StoreError> {
-        let rows =
-            sqlx::query("SELECT * FROM releases ORDER BY id").fetch_all(&self.reader).await?;
-        rows.iter().map(|row| ReleaseRow::read(&Columns(row))).collect()
+        let rows = query("SELECT * FROM releases ORDER BY id").fetch_all(&self.reader).await?;
+        rows.iter().map(|row| ReleaseRow::read(row)).collect()
     }
 
     /// How many releases a site has.
     pub(crate) async fn releases_total(&self, site: &SiteName) -> Result<u64, StoreError> {
-        let total: i64 = sqlx::query_scalar("SELECT count(*) FROM releases WHERE site = $1")
+        let total: i64 = query("SELECT count(*) FROM releases WHERE site = $1")
             .bind(site.as_str())
-            .fetch_one(&self.reader)
+            .scalar(&self.reader)
             .await?;
         Ok(total.unsigned_abs())
     }
@@ -159,11 +159,11 @@ impl Tx {
         &mut self,
         id: &ReleaseId,
     ) -> Result<Option<ReleaseRow>, StoreError> {
-        let row = sqlx::query("SELECT * FROM releases WHERE id = $1")
+        let row = query("SELECT * FROM releases WHERE id = $1")
             .bind(id.as_str())
-            .fetch_optional(&mut *self.0)
+            .fetch_optional(&mut self.0)
             .await?;
-        row.map(|row| ReleaseRow::read(&Columns(&row))).transpose()
+        row.map(|row| ReleaseRow::read(&row)).transpose()
     }
 
     /// The releases of a site in `state`, newest first.
@@ -172,17 +172,16 @@ impl Tx {
         site: &SiteName,
         state: ReleaseState,
     ) -> Result<Vec<ReleaseRow>, StoreError> {
-        let rows =
-            sqlx::query("SELECT * FROM releases WHERE site = $1 AND state = $2 ORDER BY id DESC")
-                .bind(site.as_str())
-                .bind(state.label())
-                .fetch_all(&mut *self.0)
-                .await?;
-        rows.iter().map(|row| ReleaseRow::read(&Columns(row))).collect()
+        let rows = query("SELECT * FROM releases WHERE site = $1 AND state = $2 ORDER BY id DESC")
+            .bind(site.as_str())
+            .bind(state.label())
+            .fetch_all(&mut self.0)
+            .await?;
+        rows.iter().map(|row| ReleaseRow::read(row)).collect()
     }
 
     pub(crate) async fn insert_release(&mut self, row: &ReleaseRow) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO releases (id, site, state, manifest, rules, files_total, bytes_total, \
              message, source, pushed_by, created_at, preview_host, preview_expires_at, variants) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
@@ -201,14 +200,14 @@ impl Tx {
         .bind(row.preview_host.as_ref().map(Host::as_str))
         .bind(unix_ms(row.preview_expires_at))
         .bind(row.variants.map(|digest| digest.as_bytes().to_vec()))
-        .execute(&mut *self.0)
+        .execute(&mut self.0)
         .await?;
         Ok(())
     }
 
     /// Writes everything of `row` that changes in a release's life, except its variants.
     pub(crate) async fn update_release(&mut self, row: &ReleaseRow) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "UPDATE releases SET state = $2, finalized_at = $3, staging_at = $4, goes_live = $5, \
              activated_at = $6, live_revision = $7, grace_until = $8, preview_host = $9, \
              preview_expires_at = $10, failure = $11 WHERE id = $1",
@@ -224,7 +223,7 @@ impl Tx {
         .bind(row.preview_host.as_ref().map(Host::as_str))
         .bind(unix_ms(row.preview_expires_at))
         .bind(row.failure.as_deref())
-        .execute(&mut *self.0)
+        .execute(&mut self.0)
         .await?;
         Ok(())
     }
@@ -235,19 +234,16 @@ impl Tx {
         id: &ReleaseId,
         variants: Digest,
     ) -> Result<bool, StoreError> {
-        let done = sqlx::query("UPDATE releases SET variants = $2 WHERE id = $1")
+        let done = query("UPDATE releases SET variants = $2 WHERE id = $1")
             .bind(id.as_str())
             .bind(&variants.as_bytes()[..])
-            .execute(&mut *self.0)
+            .execute(&mut self.0)
             .await?;
-        Ok(done.rows_affected() > 0)
+        Ok(done > 0)
     }
 
     pub(crate) async fn delete_release(&mut self, id: &ReleaseId) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM releases WHERE id = $1")
-            .bind(id.as_str())
-            .execute(&mut *self.0)
-            .await?;
+        query("DELETE FROM releases WHERE id = $1").bind(id.as_str()).execute(&mut self.0).await?;
         Ok(())
     }
 }

@@ -4,21 +4,11 @@ use std::str::FromStr;
 
 use nigh_proto::{Digest, Timestamp};
 use serde::de::DeserializeOwned;
-use sqlx::{Row as _, sqlite::SqliteRow};
 
-use super::StoreError;
+use super::{StoreError, sql::Row};
 
 /// Typed reading of one row; a text that its type refuses is damage, not absence.
-pub(super) struct Columns<'r>(pub &'r SqliteRow);
-
-impl<'r> Columns<'r> {
-    pub(super) fn get<T>(&self, column: &'static str) -> Result<T, StoreError>
-    where
-        T: sqlx::Decode<'r, super::Db> + sqlx::Type<super::Db>,
-    {
-        Ok(self.0.try_get(column)?)
-    }
-
+impl Row {
     pub(super) fn number(&self, column: &'static str) -> Result<u64, StoreError> {
         Ok(u64::try_from(self.get::<i64>(column)?).unwrap_or(0))
     }

@@ -2,7 +2,10 @@
 
 use nigh_proto::{Host, ReleaseId, SiteName, Timestamp};
 
-use super::{Store, StoreError, Tx, row::Columns};
+use super::{
+    Store, StoreError, Tx,
+    sql::{Row, query},
+};
 
 /// A site.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +24,7 @@ pub(crate) struct HostRow {
 }
 
 impl SiteRow {
-    pub(super) fn read(row: &Columns<'_>) -> Result<Self, StoreError> {
+    pub(super) fn read(row: &Row) -> Result<Self, StoreError> {
         Ok(Self {
             name: row.parse("name")?,
             created_at: row.time("created_at")?,
@@ -31,7 +34,7 @@ impl SiteRow {
 }
 
 impl HostRow {
-    pub(super) fn read(row: &Columns<'_>) -> Result<Self, StoreError> {
+    pub(super) fn read(row: &Row) -> Result<Self, StoreError> {
         Ok(Self {
             host: row.parse("host")?,
             site: row.parse("site")?,
@@ -42,46 +45,45 @@ impl HostRow {
 
 impl Store {
     pub(crate) async fn site(&self, name: &SiteName) -> Result<Option<SiteRow>, StoreError> {
-        let row = sqlx::query("SELECT name, created_at, active FROM sites WHERE name = $1")
+        let row = query("SELECT name, created_at, active FROM sites WHERE name = $1")
             .bind(name.as_str())
             .fetch_optional(&self.reader)
             .await?;
-        row.map(|row| SiteRow::read(&Columns(&row))).transpose()
+        row.map(|row| SiteRow::read(&row)).transpose()
     }
 
     /// At most `limit` sites after the name `after`, by name.
     pub(crate) async fn sites(&self, after: &str, limit: u32) -> Result<Vec<SiteRow>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT name, created_at, active FROM sites WHERE name > $1 ORDER BY name LIMIT $2",
         )
         .bind(after)
         .bind(i64::from(limit))
         .fetch_all(&self.reader)
         .await?;
-        rows.iter().map(|row| SiteRow::read(&Columns(row))).collect()
+        rows.iter().map(|row| SiteRow::read(row)).collect()
     }
 
     /// The hosts of a site, the default one first.
     pub(crate) async fn hosts(&self, site: &SiteName) -> Result<Vec<HostRow>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT host, site, is_default FROM hosts WHERE site = $1 \
              ORDER BY is_default DESC, host",
         )
         .bind(site.as_str())
         .fetch_all(&self.reader)
         .await?;
-        rows.iter().map(|row| HostRow::read(&Columns(row))).collect()
+        rows.iter().map(|row| HostRow::read(row)).collect()
     }
 
     /// How many sites and releases there are.
     pub(crate) async fn totals(&self) -> Result<(u64, u64), StoreError> {
-        let row = sqlx::query(
+        let row = query(
             "SELECT (SELECT count(*) FROM sites) AS sites, \
              (SELECT count(*) FROM releases) AS releases",
         )
         .fetch_one(&self.reader)
         .await?;
-        let row = Columns(&row);
         Ok((row.number("sites")?, row.number("releases")?))
     }
 }
@@ -89,11 +91,11 @@ impl Store {
 impl Tx {
     /// The site as this transaction sees it.
     pub(crate) async fn site(&mut self, name: &SiteName) -> Result<Option<SiteRow>, StoreError> {
-        let row = sqlx::query("SELECT name, created_at, active FROM sites WHERE name = $1")
+        let row = query("SELECT name, created_at, active FROM sites WHERE name = $1")
             .bind(name.as_str())
-            .fetch_optional(&mut *self.0)
+            .fetch_optional(&mut self.0)
             .await?;
-        row.map(|row| SiteRow::read(&Columns(&row))).transpose()
+        row.map(|row| SiteRow::read(&row)).transpose()
     }
 
     pub(crate) async fn insert_site(
@@ -101,21 +103,21 @@ impl Tx {
         name: &SiteName,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO sites (name, created_at) VALUES ($1, $2)")
+        query("INSERT INTO sites (name, created_at) VALUES ($1, $2)")
             .bind(name.as_str())
             .bind(now.unix_ms())
-            .execute(&mut *self.0)
+            .execute(&mut self.0)
             .await?;
         Ok(())
     }
 
     /// Deletes a site with its hosts and releases; whether there was one.
     pub(crate) async fn delete_site(&mut self, name: &SiteName) -> Result<bool, StoreError> {
-        let done = sqlx::query("DELETE FROM sites WHERE name = $1")
+        let done = query("DELETE FROM sites WHERE name = $1")
             .bind(name.as_str())
-            .execute(&mut *self.0)
+            .execute(&mut self.0)
             .await?;
-        Ok(done.rows_affected() > 0)
+        Ok(done > 0)
     }
 
     pub(crate) async fn insert_host(
@@ -123,35 +125,30 @@ impl Tx {
         row: &HostRow,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO hosts (host, site, is_default, created_at) VALUES ($1, $2, $3, $4)",
-        )
-        .bind(row.host.as_str())
-        .bind(row.site.as_str())
-        .bind(row.is_default)
-        .bind(now.unix_ms())
-        .execute(&mut *self.0)
-        .await?;
+        query("INSERT INTO hosts (host, site, is_default, created_at) VALUES ($1, $2, $3, $4)")
+            .bind(row.host.as_str())
+            .bind(row.site.as_str())
+            .bind(row.is_default)
+            .bind(now.unix_ms())
+            .execute(&mut self.0)
+            .await?;
         Ok(())
     }
 
     /// The hosts of a site as this transaction sees them, the default one first.
     pub(crate) async fn hosts(&mut self, site: &SiteName) -> Result<Vec<HostRow>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT host, site, is_default FROM hosts WHERE site = $1 \
              ORDER BY is_default DESC, host",
         )
         .bind(site.as_str())
-        .fetch_all(&mut *self.0)
+        .fetch_all(&mut self.0)
         .await?;
-        rows.iter().map(|row| HostRow::read(&Columns(row))).collect()
+        rows.iter().map(|row| HostRow::read(row)).collect()
     }
 
     pub(crate) async fn delete_host(&mut self, host: &Host) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM hosts WHERE host = $1")
-            .bind(host.as_str())
-            .execute(&mut *self.0)
-            .await?;
+        query("DELETE FROM hosts WHERE host = $1").bind(host.as_str()).execute(&mut self.0).await?;
         Ok(())
     }
 
@@ -161,10 +158,10 @@ impl Tx {
         site: &SiteName,
         release: &ReleaseId,
     ) -> Result<(), StoreError> {
-        sqlx::query("UPDATE sites SET active = $2 WHERE name = $1")
+        query("UPDATE sites SET active = $2 WHERE name = $1")
             .bind(site.as_str())
             .bind(release.as_str())
-            .execute(&mut *self.0)
+            .execute(&mut self.0)
             .await?;
         Ok(())
     }

@@ -2,7 +2,10 @@
 
 use nigh_proto::{SiteName, Timestamp, TokenId, api::Scope};
 
-use super::{Store, StoreError, Tx, row::Columns};
+use super::{
+    Store, StoreError, Tx,
+    sql::{Row, query},
+};
 
 /// An API token; of its secret only the hash is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +30,7 @@ const fn scope_label(scope: Scope) -> &'static str {
 }
 
 impl TokenRow {
-    fn read(row: &Columns<'_>) -> Result<Self, StoreError> {
+    fn read(row: &Row) -> Result<Self, StoreError> {
         let scope: String = row.get("scope")?;
         Ok(Self {
             id: row.parse("id")?,
@@ -50,11 +53,11 @@ impl Store {
         &self,
         hash: &[u8; 32],
     ) -> Result<Option<TokenRow>, StoreError> {
-        let row = sqlx::query("SELECT * FROM tokens WHERE hash = $1")
+        let row = query("SELECT * FROM tokens WHERE hash = $1")
             .bind(&hash[..])
             .fetch_optional(&self.reader)
             .await?;
-        row.map(|row| TokenRow::read(&Columns(&row))).transpose()
+        row.map(|row| TokenRow::read(&row)).transpose()
     }
 
     /// At most `limit` tokens after the id `after`, oldest first.
@@ -63,24 +66,23 @@ impl Store {
         after: &str,
         limit: u32,
     ) -> Result<Vec<TokenRow>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM tokens WHERE id > $1 ORDER BY id LIMIT $2")
+        let rows = query("SELECT * FROM tokens WHERE id > $1 ORDER BY id LIMIT $2")
             .bind(after)
             .bind(i64::from(limit))
             .fetch_all(&self.reader)
             .await?;
-        rows.iter().map(|row| TokenRow::read(&Columns(row))).collect()
+        rows.iter().map(|row| TokenRow::read(row)).collect()
     }
 
     /// Whether nobody could ever log in: the database is new.
     pub(crate) async fn has_no_tokens(&self) -> Result<bool, StoreError> {
-        let total: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM tokens").fetch_one(&self.reader).await?;
+        let total: i64 = query("SELECT count(*) FROM tokens").scalar(&self.reader).await?;
         Ok(total == 0)
     }
 
     /// Notes that a token was used.
     pub(crate) async fn touch_token(&self, id: &TokenId, now: Timestamp) -> Result<(), StoreError> {
-        sqlx::query("UPDATE tokens SET last_used_at = $2 WHERE id = $1")
+        query("UPDATE tokens SET last_used_at = $2 WHERE id = $1")
             .bind(id.as_str())
             .bind(now.unix_ms())
             .execute(&self.writer)
@@ -92,7 +94,7 @@ impl Store {
 impl Tx {
     pub(crate) async fn insert_token(&mut self, row: &TokenRow) -> Result<(), StoreError> {
         let sites = serde_json::to_string(&row.sites).expect("names always have a JSON form");
-        sqlx::query(
+        query(
             "INSERT INTO tokens (id, hash, name, scope, sites, created_at, expires_at) \
              VALUES ($1, $2, $3, $4, $5, $6, $7)",
         )
@@ -103,28 +105,28 @@ impl Tx {
         .bind(sites)
         .bind(row.created_at.unix_ms())
         .bind(row.expires_at.map(Timestamp::unix_ms))
-        .execute(&mut *self.0)
+        .execute(&mut self.0)
         .await?;
         Ok(())
     }
 
     /// Whether there was such a token.
     pub(crate) async fn delete_token(&mut self, id: &TokenId) -> Result<bool, StoreError> {
-        let done = sqlx::query("DELETE FROM tokens WHERE id = $1")
+        let done = query("DELETE FROM tokens WHERE id = $1")
             .bind(id.as_str())
-            .execute(&mut *self.0)
+            .execute(&mut self.0)
             .await?;
-        Ok(done.rows_affected() > 0)
+        Ok(done > 0)
     }
 
     /// How many tokens may administer everything and do not expire by `now`.
     pub(crate) async fn admins_total(&mut self, now: Timestamp) -> Result<u64, StoreError> {
-        let total: i64 = sqlx::query_scalar(
+        let total: i64 = query(
             "SELECT count(*) FROM tokens WHERE scope = 'admin' AND sites = '[]' \
              AND (expires_at IS NULL OR expires_at > $1)",
         )
         .bind(now.unix_ms())
-        .fetch_one(&mut *self.0)
+        .scalar(&mut self.0)
         .await?;
         Ok(total.unsigned_abs())
     }

@@ -5,7 +5,8 @@ use nigh_proto::{Digest, variants::ContentCoding};
 
 use super::{
     Store, StoreError, Tx,
-    row::{Columns, signed},
+    row::signed,
+    sql::{Row, query},
 };
 
 /// What one coding of one content gave.
@@ -21,7 +22,7 @@ pub(crate) struct VariantRow {
 }
 
 impl VariantRow {
-    fn read(row: &Columns<'_>) -> Result<Self, StoreError> {
+    fn read(row: &Row) -> Result<Self, StoreError> {
         Ok(Self {
             content: row.digest("content")?,
             coding: row.parse("coding")?,
@@ -38,20 +39,20 @@ impl Store {
         &self,
         content: &Digest,
     ) -> Result<Vec<VariantRow>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM variants WHERE content = $1")
+        let rows = query("SELECT * FROM variants WHERE content = $1")
             .bind(&content.as_bytes()[..])
             .fetch_all(&self.reader)
             .await?;
-        rows.iter().map(|row| VariantRow::read(&Columns(row))).collect()
+        rows.iter().map(|row| VariantRow::read(row)).collect()
     }
 
     /// All variants, by content. Only for collection: there may be hundreds of thousands.
     pub(crate) async fn all_variants(&self) -> Result<Vec<VariantRow>, StoreError> {
-        let mut rows = sqlx::query("SELECT * FROM variants").fetch(&self.reader);
+        let mut rows = query("SELECT * FROM variants").fetch(&self.reader);
         let mut variants = Vec::new();
         // One by one: rows as the driver keeps them are many times as large.
         while let Some(row) = rows.try_next().await? {
-            variants.push(VariantRow::read(&Columns(&row))?);
+            variants.push(VariantRow::read(&row)?);
         }
         Ok(variants)
     }
@@ -59,7 +60,7 @@ impl Store {
 
 impl Tx {
     pub(crate) async fn put_variant(&mut self, row: &VariantRow) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO variants (content, coding, effort, digest, size_bytes) \
              VALUES ($1, $2, $3, $4, $5) ON CONFLICT (content, coding) DO UPDATE SET \
              effort = excluded.effort, digest = excluded.digest, \
@@ -70,16 +71,16 @@ impl Tx {
         .bind(i64::from(row.effort))
         .bind(row.digest.map(|digest| digest.as_bytes().to_vec()))
         .bind(signed(row.size_bytes))
-        .execute(&mut *self.0)
+        .execute(&mut self.0)
         .await?;
         Ok(())
     }
 
     /// Forgets what was made of a content that no release has any more.
     pub(crate) async fn forget_variants(&mut self, content: &Digest) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM variants WHERE content = $1")
+        query("DELETE FROM variants WHERE content = $1")
             .bind(&content.as_bytes()[..])
-            .execute(&mut *self.0)
+            .execute(&mut self.0)
             .await?;
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use nigh_proto::SiteName;
 
 use super::{
-    CertificateRow, HostRow, MachineRow, ReleaseRow, SiteRow, Store, StoreError, row::Columns,
+    CertificateRow, HostRow, MachineRow, ReleaseRow, SiteRow, Store, StoreError, sql::query,
 };
 use crate::fleet::{Site, World};
 
@@ -14,52 +14,46 @@ impl Store {
     ///
     /// Releases that no machine holds (uploading, expired, failed) are left out.
     pub(crate) async fn world(&self) -> Result<World, StoreError> {
-        let mut tx = self.reader.begin().await?;
-        let revision: i64 = sqlx::query_scalar("SELECT revision FROM fleet WHERE id = 1")
-            .fetch_one(&mut *tx)
-            .await?;
+        let mut tx = self.reader.snapshot().await?;
+        let revision: i64 =
+            query("SELECT revision FROM fleet WHERE id = 1").scalar(&mut tx).await?;
         let mut sites: BTreeMap<SiteName, Site> = BTreeMap::new();
-        for row in &sqlx::query("SELECT * FROM sites").fetch_all(&mut *tx).await? {
-            let SiteRow { name, active, .. } = SiteRow::read(&Columns(row))?;
+        for row in &query("SELECT * FROM sites").fetch_all(&mut tx).await? {
+            let SiteRow { name, active, .. } = SiteRow::read(row)?;
             sites.insert(name.clone(), Site::new(name, active));
         }
-        let hosts = sqlx::query("SELECT * FROM hosts ORDER BY is_default DESC, host");
-        for row in &hosts.fetch_all(&mut *tx).await? {
-            let row = HostRow::read(&Columns(row))?;
+        let hosts = query("SELECT * FROM hosts ORDER BY is_default DESC, host");
+        for row in &hosts.fetch_all(&mut tx).await? {
+            let row = HostRow::read(row)?;
             if let Some(site) = sites.get_mut(&row.site) {
                 site.hosts.push(row.host);
             }
         }
-        let releases = sqlx::query(
+        let releases = query(
             "SELECT * FROM releases WHERE state IN \
              ('staging', 'staged', 'active', 'preview', 'superseded') ORDER BY id DESC",
         );
-        for row in &releases.fetch_all(&mut *tx).await? {
-            let row = ReleaseRow::read(&Columns(row))?;
+        for row in &releases.fetch_all(&mut tx).await? {
+            let row = ReleaseRow::read(row)?;
             if let Some(site) = sites.get_mut(&row.site) {
                 site.releases.push(row);
             }
         }
-        for row in &sqlx::query("SELECT site, machine FROM lagging").fetch_all(&mut *tx).await? {
-            let row = Columns(row);
+        for row in &query("SELECT site, machine FROM lagging").fetch_all(&mut tx).await? {
             if let Some(site) = sites.get_mut(&row.parse::<SiteName>("site")?) {
                 site.lagging.push(row.parse("machine")?);
             }
         }
-        let machines =
-            sqlx::query("SELECT * FROM machines ORDER BY name").fetch_all(&mut *tx).await?;
+        let machines = query("SELECT * FROM machines ORDER BY name").fetch_all(&mut tx).await?;
         let certificates =
-            sqlx::query("SELECT * FROM certificates ORDER BY id").fetch_all(&mut *tx).await?;
+            query("SELECT * FROM certificates ORDER BY id").fetch_all(&mut tx).await?;
         Ok(World {
             revision: revision.unsigned_abs(),
             sites: sites.into_values().collect(),
-            machines: machines
-                .iter()
-                .map(|row| MachineRow::read(&Columns(row)))
-                .collect::<Result<_, _>>()?,
+            machines: machines.iter().map(|row| MachineRow::read(row)).collect::<Result<_, _>>()?,
             certificates: certificates
                 .iter()
-                .map(|row| CertificateRow::read(&Columns(row)))
+                .map(|row| CertificateRow::read(row))
                 .collect::<Result<_, _>>()?,
         })
     }
