@@ -8,11 +8,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("durable", &[]),
     ("daemon", &[]),
     ("core", &["proto", "durable"]),
+    ("bucket", &["proto"]),
     ("replica", &["proto", "durable"]),
     ("client", &["proto"]),
     ("dns", &["proto", "durable", "daemon", "replica", "dev:testkit"]),
     ("edge", &["proto", "durable", "daemon", "core", "replica", "dev:testkit"]),
-    ("control", &["proto", "durable", "daemon", "core", "dev:testkit"]),
+    ("control", &["proto", "durable", "daemon", "core", "bucket", "dev:testkit"]),
     ("testkit", &["proto", "durable", "client"]),
     ("bench", &["proto", "client", "testkit", "core", "dns"]),
     (

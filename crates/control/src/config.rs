@@ -40,6 +40,8 @@ pub struct ControlConfig {
     #[serde(default)]
     pub database: DatabaseConfig,
     #[serde(default)]
+    pub secrets: SecretsConfig,
+    #[serde(default)]
     pub blobs: BlobsConfig,
     #[serde(default)]
     pub sites: SitesConfig,
@@ -113,8 +115,18 @@ impl Default for OpsConfig {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DatabaseConfig {
-    /// `sqlite:PATH`; `control.db` in the state directory unless told otherwise.
+    /// `sqlite:PATH` or `postgres://USER@HOST/NAME`; `control.db` in the state directory unless
+    /// told otherwise.
     pub url: Option<String>,
+}
+
+/// How private keys in the database are sealed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SecretsConfig {
+    /// Holds 64 hex digits. Unless told otherwise control makes `secret.key` in the state
+    /// directory together with its database; controls on one PostgreSQL share one file.
+    pub key_file: Option<PathBuf>,
 }
 
 /// How blobs are kept.
@@ -283,6 +295,7 @@ impl ControlConfig {
             ops: OpsConfig::default(),
             log: LogConfig::default(),
             database: DatabaseConfig::default(),
+            secrets: SecretsConfig::default(),
             blobs: BlobsConfig::default(),
             sites: SitesConfig::default(),
             variants: VariantsConfig::default(),
@@ -312,13 +325,23 @@ impl ControlConfig {
             let value = value.to_string();
             return Err(InvalidConfig::Value { key, value, rule: "must be at least 1" });
         }
-        if let Some(url) = self.database.url.as_deref().filter(|url| !url.starts_with("sqlite:")) {
-            let value = url.split("://").next().unwrap_or_default().to_owned();
-            return Err(InvalidConfig::Value {
-                key: "database.url",
-                value,
-                rule: "must begin with sqlite:",
-            });
+        if let Some(url) = self.database.url.as_deref() {
+            let scheme = url.split("://").next().unwrap_or_default();
+            let is_sqlite = url.starts_with("sqlite:");
+            if !is_sqlite && !matches!(scheme, "postgres" | "postgresql") {
+                return Err(InvalidConfig::Value {
+                    key: "database.url",
+                    value: scheme.to_owned(),
+                    rule: "must begin with sqlite: or postgres:",
+                });
+            }
+            if !is_sqlite && self.secrets.key_file.is_none() {
+                return Err(InvalidConfig::Value {
+                    key: "secrets.key_file",
+                    value: "nothing".to_owned(),
+                    rule: "must name a file that all controls on one PostgreSQL share",
+                });
+            }
         }
         self.networks.iter().try_for_each(|network| network.resolve().map(drop))?;
         self.zones.iter().try_for_each(|zone| zone.resolve(0).map(drop))

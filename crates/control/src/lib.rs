@@ -14,10 +14,11 @@ mod fleet;
 mod machines;
 mod metrics;
 mod reconcile;
+mod seal;
 mod serve;
 mod server;
 mod store;
 mod variants;
 
 pub use config::ControlConfig;
-pub use server::{ADMIN_TOKEN_FILE, CA_FILE, ControlServer, StartError};
+pub use server::{ADMIN_TOKEN_FILE, CA_FILE, ControlServer, KEY_FILE, StartError};

@@ -29,6 +29,7 @@ use crate::{
         self, Reconcile, collection::Collection, expiry::Expiry, health::Health,
         progress::Progress, renewal::Renewal, scrub::Scrub,
     },
+    seal::{KeyFileError, Seal},
     serve::{FIRST_REQUEST_TIMEOUT, Service, accept},
     store::{self, Store, StoreError, TokenRow},
     variants,
@@ -39,6 +40,9 @@ pub const ADMIN_TOKEN_FILE: &str = "admin-token";
 /// Where control's CA is written, for clients and machines to trust.
 pub const CA_FILE: &str = "ca.pem";
 
+/// Where the key that opens the database's secrets is, unless the configuration says otherwise.
+pub const KEY_FILE: &str = "secret.key";
+
 /// Why control did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -46,6 +50,8 @@ pub enum StartError {
     Config(#[from] InvalidConfig),
     #[error("the state directory cannot be used")]
     State(#[from] LockError),
+    #[error("the secrets in the database cannot be opened")]
+    Seal(#[from] KeyFileError),
     #[error(transparent)]
     Database(#[from] store::OpenError),
     #[error("the database cannot be read")]
@@ -141,7 +147,8 @@ async fn open(effective: Effective, context: &Context) -> Result<App, StartError
     let config = &effective.config;
     let dir = config.state_dir.clone();
     let database = dir.join("control.db");
-    let store = Store::open(config.database.url.as_deref(), &database).await?;
+    let seal = open_seal(config, &database)?;
+    let store = Store::open(config.database.url.as_deref(), &database, seal).await?;
     let blobs = Blobs::open(&dir.join("blobs"), config.blobs.reserve_bytes).await?;
     let now = context.clock.now().into();
     let row = match store.authority().await? {
@@ -169,6 +176,17 @@ async fn open(effective: Effective, context: &Context) -> Result<App, StartError
         stopping: context.tasks.stopping().clone(),
     };
     Ok(App::start(parts).await?)
+}
+
+/// The key is made only together with the database: a new one would open nothing of an old one.
+fn open_seal(config: &ControlConfig, database: &Path) -> Result<Seal, KeyFileError> {
+    match &config.secrets.key_file {
+        Some(file) => Seal::open(file, false),
+        None => {
+            let is_new = config.database.url.is_none() && !database.exists();
+            Seal::open(&config.state_dir.join(KEY_FILE), is_new)
+        }
+    }
 }
 
 /// Writes the secret before the token exists: a crash between the two only writes another one.

@@ -38,6 +38,7 @@ pub(crate) use sites::{HostRow, SiteRow};
 pub(crate) use tokens::TokenRow;
 pub(crate) use variants::VariantRow;
 
+use crate::seal::Seal;
 use sql::{Connection, Pool, query};
 
 /// How long a statement waits for another process that has the file, such as a backup.
@@ -54,30 +55,42 @@ pub(crate) struct Store {
     /// fail with "busy".
     writer: Pool,
     reader: Pool,
+    /// Closes and opens the secrets in columns.
+    seal: Seal,
 }
 
 /// A transaction of the one writer. Dropped without [`commit`](Tx::commit), nothing happened.
 #[derive(Debug)]
-pub(crate) struct Tx(Connection);
+pub(crate) struct Tx {
+    on: Connection,
+    seal: Seal,
+}
 
 impl Store {
     /// Opens the database at `url` (`sqlite:PATH` or `postgres://…`), or `default_file`, and brings
     /// its schema up to date.
-    pub(crate) async fn open(url: Option<&str>, default_file: &Path) -> Result<Self, OpenError> {
+    pub(crate) async fn open(
+        url: Option<&str>,
+        default_file: &Path,
+        seal: Seal,
+    ) -> Result<Self, OpenError> {
         match url {
             Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
-                Self::open_postgres(url).await
+                Self::open_postgres(url, seal).await
             }
             Some(url) => {
                 let options = SqliteConnectOptions::from_str(url).map_err(OpenError::Url)?;
-                Self::open_sqlite(options).await
+                Self::open_sqlite(options, seal).await
             }
-            None => Self::open_sqlite(SqliteConnectOptions::new().filename(default_file)).await,
+            None => {
+                let options = SqliteConnectOptions::new().filename(default_file);
+                Self::open_sqlite(options, seal).await
+            }
         }
     }
 
     /// The file is made readable for its owner only: it tells who may do what.
-    async fn open_sqlite(options: SqliteConnectOptions) -> Result<Self, OpenError> {
+    async fn open_sqlite(options: SqliteConnectOptions, seal: Seal) -> Result<Self, OpenError> {
         let file = options.get_filename().to_path_buf();
         create_private(&file).map_err(|source| OpenError::File { file: file.clone(), source })?;
         let options = options
@@ -104,10 +117,10 @@ impl Store {
             .connect_with(options)
             .await
             .map_err(open)?;
-        Ok(Self { writer: Pool::Sqlite(writer), reader: Pool::Sqlite(reader) })
+        Ok(Self { writer: Pool::Sqlite(writer), reader: Pool::Sqlite(reader), seal })
     }
 
-    async fn open_postgres(url: &str) -> Result<Self, OpenError> {
+    async fn open_postgres(url: &str, seal: Seal) -> Result<Self, OpenError> {
         let options = PgConnectOptions::from_str(url).map_err(OpenError::Url)?;
         let database =
             format!("{} on {}", options.get_database().unwrap_or("nigh"), options.get_host());
@@ -120,7 +133,7 @@ impl Store {
             .run(&pool)
             .await
             .map_err(|source| OpenError::Migrate { database, source })?;
-        Ok(Self { writer: Pool::Postgres(pool.clone()), reader: Pool::Postgres(pool) })
+        Ok(Self { writer: Pool::Postgres(pool.clone()), reader: Pool::Postgres(pool), seal })
     }
 
     /// Begins a transaction; waits for the one before it.
@@ -132,7 +145,7 @@ impl Store {
                 .fetch_one(&mut connection)
                 .await?;
         }
-        Ok(Tx(connection))
+        Ok(Tx { on: connection, seal: self.seal.clone() })
     }
 
     /// The revision of what was committed last.
@@ -145,7 +158,7 @@ impl Store {
     /// Proves that the database can be written, by writing.
     pub(crate) async fn check_writable(&self) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
-        query("UPDATE fleet SET revision = revision WHERE id = 1").execute(&mut tx.0).await?;
+        query("UPDATE fleet SET revision = revision WHERE id = 1").execute(&mut tx.on).await?;
         tx.commit().await
     }
 
@@ -159,13 +172,13 @@ impl Store {
 impl Tx {
     /// Makes everything since [`Store::begin`] durable.
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
-        self.0.commit().await
+        self.on.commit().await
     }
 
     /// The revision as this transaction sees it.
     pub(crate) async fn revision(&mut self) -> Result<u64, StoreError> {
         let revision: i64 =
-            query("SELECT revision FROM fleet WHERE id = 1").scalar(&mut self.0).await?;
+            query("SELECT revision FROM fleet WHERE id = 1").scalar(&mut self.on).await?;
         Ok(revision.unsigned_abs())
     }
 
@@ -182,7 +195,7 @@ impl Tx {
              WHERE id = 1 RETURNING revision",
         )
         .bind(floor)
-        .scalar(&mut self.0)
+        .scalar(&mut self.on)
         .await?;
         Ok(revision.unsigned_abs())
     }

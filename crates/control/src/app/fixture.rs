@@ -17,6 +17,7 @@ use crate::{
     config::ControlConfig,
     fleet::fixture::machine,
     metrics::ControlMetrics,
+    seal::Seal,
     store::{MachineRow, Store},
 };
 
@@ -39,7 +40,9 @@ impl Fixture {
         let authority = Authority::generate(clock.now().into()).unwrap();
         let parts = Parts {
             effective: Effective::new(ControlConfig::new(dir.path().into())).unwrap(),
-            store: Store::open(None, &dir.path().join("control.db")).await.unwrap(),
+            store: Store::open(None, &dir.path().join("control.db"), Seal::new([7; 32]))
+                .await
+                .unwrap(),
             blobs: Blobs::open(&dir.path().join("blobs"), None).await.unwrap(),
             authority: Authority::open(&authority).unwrap(),
             clock,

@@ -2,6 +2,9 @@
 
 use super::{Store, StoreError, sql::query};
 
+/// What the seal of the CA's key is for.
+const PURPOSE: &str = "authority";
+
 /// Control's own CA, as PEM.
 #[derive(Clone)]
 pub(crate) struct AuthorityRow {
@@ -23,7 +26,7 @@ impl Store {
         row.map(|row| {
             Ok(AuthorityRow {
                 certificate_pem: row.get("certificate_pem")?,
-                key_pem: row.get("key_pem")?,
+                key_pem: self.seal.reveal(PURPOSE, &row.get::<String>("key_pem")?)?,
             })
         })
         .transpose()
@@ -36,7 +39,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         query("INSERT INTO authority (id, certificate_pem, key_pem) VALUES (1, $1, $2)")
             .bind(&authority.certificate_pem)
-            .bind(&authority.key_pem)
+            .bind(self.seal.seal(PURPOSE, &authority.key_pem))
             .execute(&self.writer)
             .await?;
         Ok(())

@@ -2,6 +2,8 @@
 
 use nigh_proto::{Timestamp, zone::DnsName};
 
+use crate::seal::Seal;
+
 use super::{
     Store, StoreError, Tx,
     sql::{Row, query},
@@ -29,13 +31,20 @@ impl std::fmt::Debug for CertificateRow {
     }
 }
 
+/// What the seal of a certificate's key is for.
+fn purpose(id: &str) -> String {
+    format!("certificate {id}")
+}
+
 impl CertificateRow {
-    pub(super) fn read(row: &Row) -> Result<Self, StoreError> {
+    pub(super) fn read(row: &Row, seal: &Seal) -> Result<Self, StoreError> {
+        let id: String = row.get("id")?;
+        let key: String = row.get("key_pem")?;
         Ok(Self {
-            id: row.get("id")?,
+            key_pem: seal.reveal(&purpose(&id), &key)?,
+            id,
             names: row.json("names")?,
             chain_pem: row.get("chain_pem")?,
-            key_pem: row.get("key_pem")?,
             not_before: row.time("not_before")?,
             not_after: row.time("not_after")?,
         })
@@ -45,7 +54,7 @@ impl CertificateRow {
 impl Store {
     pub(crate) async fn certificates(&self) -> Result<Vec<CertificateRow>, StoreError> {
         let rows = query("SELECT * FROM certificates ORDER BY id").fetch_all(&self.reader).await?;
-        rows.iter().map(|row| CertificateRow::read(row)).collect()
+        rows.iter().map(|row| CertificateRow::read(row, &self.seal)).collect()
     }
 }
 
@@ -61,16 +70,16 @@ impl Tx {
         .bind(&row.id)
         .bind(names)
         .bind(&row.chain_pem)
-        .bind(&row.key_pem)
+        .bind(self.seal.seal(&purpose(&row.id), &row.key_pem))
         .bind(row.not_before.unix_ms())
         .bind(row.not_after.unix_ms())
-        .execute(&mut self.0)
+        .execute(&mut self.on)
         .await?;
         Ok(())
     }
 
     pub(crate) async fn delete_certificate(&mut self, id: &str) -> Result<(), StoreError> {
-        query("DELETE FROM certificates WHERE id = $1").bind(id).execute(&mut self.0).await?;
+        query("DELETE FROM certificates WHERE id = $1").bind(id).execute(&mut self.on).await?;
         Ok(())
     }
 }

@@ -4,6 +4,8 @@ use std::{io, path::PathBuf};
 
 use sqlx::error::ErrorKind;
 
+use crate::seal::WrongKey;
+
 /// Why the database was not opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -32,6 +34,8 @@ pub enum StoreError {
     Full(#[source] sqlx::Error),
     #[error("the database cannot be asked")]
     Query(#[source] sqlx::Error),
+    #[error(transparent)]
+    Sealed(#[from] WrongKey),
     #[error("the database holds {text:?} in column {column}, which this version cannot read")]
     Damaged { column: &'static str, text: String },
 }

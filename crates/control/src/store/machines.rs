@@ -72,7 +72,7 @@ impl Tx {
         .bind(about_json(&row.about))
         .bind(row.is_drained)
         .bind(row.joined_at.unix_ms())
-        .execute(&mut self.0)
+        .execute(&mut self.on)
         .await?;
         Ok(())
     }
@@ -85,7 +85,7 @@ impl Tx {
         query("UPDATE machines SET about = $2 WHERE name = $1")
             .bind(name.as_str())
             .bind(about_json(about))
-            .execute(&mut self.0)
+            .execute(&mut self.on)
             .await?;
         Ok(())
     }
@@ -99,7 +99,7 @@ impl Tx {
         let done = query("UPDATE machines SET is_drained = $2 WHERE name = $1")
             .bind(name.as_str())
             .bind(is_drained)
-            .execute(&mut self.0)
+            .execute(&mut self.on)
             .await?;
         Ok(done > 0)
     }
@@ -108,7 +108,7 @@ impl Tx {
     pub(crate) async fn delete_machine(&mut self, name: &MachineName) -> Result<bool, StoreError> {
         let done = query("DELETE FROM machines WHERE name = $1")
             .bind(name.as_str())
-            .execute(&mut self.0)
+            .execute(&mut self.on)
             .await?;
         Ok(done > 0)
     }
@@ -120,7 +120,7 @@ impl Tx {
              SELECT name, $1 FROM sites WHERE active IS NOT NULL ON CONFLICT DO NOTHING",
         )
         .bind(edge.as_str())
-        .execute(&mut self.0)
+        .execute(&mut self.on)
         .await?;
         Ok(())
     }
@@ -133,7 +133,7 @@ impl Tx {
     ) -> Result<(), StoreError> {
         query("DELETE FROM lagging WHERE site = $1")
             .bind(site.as_str())
-            .execute(&mut self.0)
+            .execute(&mut self.on)
             .await?;
         for edge in edges {
             self.set_lagging(site, edge, true).await?;
@@ -154,7 +154,7 @@ impl Tx {
         } else {
             "DELETE FROM lagging WHERE site = $1 AND machine = $2"
         };
-        query(sql).bind(site.as_str()).bind(edge.as_str()).execute(&mut self.0).await?;
+        query(sql).bind(site.as_str()).bind(edge.as_str()).execute(&mut self.on).await?;
         Ok(())
     }
 
@@ -168,7 +168,7 @@ impl Tx {
         .bind(row.machine.as_str())
         .bind(row.created_at.unix_ms())
         .bind(row.expires_at.unix_ms())
-        .execute(&mut self.0)
+        .execute(&mut self.on)
         .await?;
         Ok(())
     }
@@ -183,7 +183,7 @@ impl Tx {
              RETURNING role, machine, created_at, expires_at",
         )
         .bind(&hash[..])
-        .fetch_optional(&mut self.0)
+        .fetch_optional(&mut self.on)
         .await?;
         row.map(|row| {
             Ok(JoinTokenRow {
@@ -201,7 +201,7 @@ impl Tx {
     pub(crate) async fn expire_join_tokens(&mut self, now: Timestamp) -> Result<(), StoreError> {
         query("DELETE FROM join_tokens WHERE expires_at < $1")
             .bind(now.unix_ms())
-            .execute(&mut self.0)
+            .execute(&mut self.on)
             .await?;
         Ok(())
     }

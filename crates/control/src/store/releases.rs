@@ -161,7 +161,7 @@ impl Tx {
     ) -> Result<Option<ReleaseRow>, StoreError> {
         let row = query("SELECT * FROM releases WHERE id = $1")
             .bind(id.as_str())
-            .fetch_optional(&mut self.0)
+            .fetch_optional(&mut self.on)
             .await?;
         row.map(|row| ReleaseRow::read(&row)).transpose()
     }
@@ -175,7 +175,7 @@ impl Tx {
         let rows = query("SELECT * FROM releases WHERE site = $1 AND state = $2 ORDER BY id DESC")
             .bind(site.as_str())
             .bind(state.label())
-            .fetch_all(&mut self.0)
+            .fetch_all(&mut self.on)
             .await?;
         rows.iter().map(|row| ReleaseRow::read(row)).collect()
     }
@@ -200,7 +200,7 @@ impl Tx {
         .bind(row.preview_host.as_ref().map(Host::as_str))
         .bind(unix_ms(row.preview_expires_at))
         .bind(row.variants.map(|digest| digest.as_bytes().to_vec()))
-        .execute(&mut self.0)
+        .execute(&mut self.on)
         .await?;
         Ok(())
     }
@@ -223,7 +223,7 @@ impl Tx {
         .bind(row.preview_host.as_ref().map(Host::as_str))
         .bind(unix_ms(row.preview_expires_at))
         .bind(row.failure.as_deref())
-        .execute(&mut self.0)
+        .execute(&mut self.on)
         .await?;
         Ok(())
     }
@@ -237,13 +237,13 @@ impl Tx {
         let done = query("UPDATE releases SET variants = $2 WHERE id = $1")
             .bind(id.as_str())
             .bind(&variants.as_bytes()[..])
-            .execute(&mut self.0)
+            .execute(&mut self.on)
             .await?;
         Ok(done > 0)
     }
 
     pub(crate) async fn delete_release(&mut self, id: &ReleaseId) -> Result<(), StoreError> {
-        query("DELETE FROM releases WHERE id = $1").bind(id.as_str()).execute(&mut self.0).await?;
+        query("DELETE FROM releases WHERE id = $1").bind(id.as_str()).execute(&mut self.on).await?;
         Ok(())
     }
 }

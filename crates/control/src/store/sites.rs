@@ -93,7 +93,7 @@ impl Tx {
     pub(crate) async fn site(&mut self, name: &SiteName) -> Result<Option<SiteRow>, StoreError> {
         let row = query("SELECT name, created_at, active FROM sites WHERE name = $1")
             .bind(name.as_str())
-            .fetch_optional(&mut self.0)
+            .fetch_optional(&mut self.on)
             .await?;
         row.map(|row| SiteRow::read(&row)).transpose()
     }
@@ -106,7 +106,7 @@ impl Tx {
         query("INSERT INTO sites (name, created_at) VALUES ($1, $2)")
             .bind(name.as_str())
             .bind(now.unix_ms())
-            .execute(&mut self.0)
+            .execute(&mut self.on)
             .await?;
         Ok(())
     }
@@ -115,7 +115,7 @@ impl Tx {
     pub(crate) async fn delete_site(&mut self, name: &SiteName) -> Result<bool, StoreError> {
         let done = query("DELETE FROM sites WHERE name = $1")
             .bind(name.as_str())
-            .execute(&mut self.0)
+            .execute(&mut self.on)
             .await?;
         Ok(done > 0)
     }
@@ -130,7 +130,7 @@ impl Tx {
             .bind(row.site.as_str())
             .bind(row.is_default)
             .bind(now.unix_ms())
-            .execute(&mut self.0)
+            .execute(&mut self.on)
             .await?;
         Ok(())
     }
@@ -142,13 +142,16 @@ impl Tx {
              ORDER BY is_default DESC, host",
         )
         .bind(site.as_str())
-        .fetch_all(&mut self.0)
+        .fetch_all(&mut self.on)
         .await?;
         rows.iter().map(|row| HostRow::read(row)).collect()
     }
 
     pub(crate) async fn delete_host(&mut self, host: &Host) -> Result<(), StoreError> {
-        query("DELETE FROM hosts WHERE host = $1").bind(host.as_str()).execute(&mut self.0).await?;
+        query("DELETE FROM hosts WHERE host = $1")
+            .bind(host.as_str())
+            .execute(&mut self.on)
+            .await?;
         Ok(())
     }
 
@@ -161,7 +164,7 @@ impl Tx {
         query("UPDATE sites SET active = $2 WHERE name = $1")
             .bind(site.as_str())
             .bind(release.as_str())
-            .execute(&mut self.0)
+            .execute(&mut self.on)
             .await?;
         Ok(())
     }

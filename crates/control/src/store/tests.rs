@@ -3,7 +3,7 @@ use nigh_proto::Timestamp;
 use super::*;
 
 async fn open(dir: &tempfile::TempDir) -> Store {
-    Store::open(None, &dir.path().join("control.db")).await.unwrap()
+    Store::open(None, &dir.path().join("control.db"), Seal::new([7; 32])).await.unwrap()
 }
 
 #[tokio::test]

@@ -105,7 +105,7 @@ impl Tx {
         .bind(sites)
         .bind(row.created_at.unix_ms())
         .bind(row.expires_at.map(Timestamp::unix_ms))
-        .execute(&mut self.0)
+        .execute(&mut self.on)
         .await?;
         Ok(())
     }
@@ -114,7 +114,7 @@ impl Tx {
     pub(crate) async fn delete_token(&mut self, id: &TokenId) -> Result<bool, StoreError> {
         let done = query("DELETE FROM tokens WHERE id = $1")
             .bind(id.as_str())
-            .execute(&mut self.0)
+            .execute(&mut self.on)
             .await?;
         Ok(done > 0)
     }
@@ -126,7 +126,7 @@ impl Tx {
              AND (expires_at IS NULL OR expires_at > $1)",
         )
         .bind(now.unix_ms())
-        .scalar(&mut self.0)
+        .scalar(&mut self.on)
         .await?;
         Ok(total.unsigned_abs())
     }

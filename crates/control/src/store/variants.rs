@@ -71,7 +71,7 @@ impl Tx {
         .bind(i64::from(row.effort))
         .bind(row.digest.map(|digest| digest.as_bytes().to_vec()))
         .bind(signed(row.size_bytes))
-        .execute(&mut self.0)
+        .execute(&mut self.on)
         .await?;
         Ok(())
     }
@@ -80,7 +80,7 @@ impl Tx {
     pub(crate) async fn forget_variants(&mut self, content: &Digest) -> Result<(), StoreError> {
         query("DELETE FROM variants WHERE content = $1")
             .bind(&content.as_bytes()[..])
-            .execute(&mut self.0)
+            .execute(&mut self.on)
             .await?;
         Ok(())
     }

@@ -53,7 +53,7 @@ impl Store {
             machines: machines.iter().map(|row| MachineRow::read(row)).collect::<Result<_, _>>()?,
             certificates: certificates
                 .iter()
-                .map(|row| CertificateRow::read(row))
+                .map(|row| CertificateRow::read(row, &self.seal))
                 .collect::<Result<_, _>>()?,
         })
     }

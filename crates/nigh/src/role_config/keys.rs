@@ -94,8 +94,14 @@ pub(crate) const CONTROL: &[Key] = &[
     table("database", "Where control's database is."),
     example(
         "database.url",
-        "\"sqlite:/var/lib/nigh/control.db\"",
-        "control.db in state_dir otherwise.",
+        "\"postgres://nigh@db.example.com/nigh\"",
+        "Or sqlite:PATH; control.db in state_dir otherwise.",
+    ),
+    table("secrets", "How private keys in the database are sealed."),
+    example(
+        "secrets.key_file",
+        "\"/etc/nigh/secret.key\"",
+        "64 hex digits, the same for all controls on one PostgreSQL. Otherwise made in state_dir.",
     ),
     table("blobs", "How blobs are kept."),
     example(

@@ -147,7 +147,7 @@ mod tests {
             ("[sites]\nkeep_releases = 0\n", 3, "sites.keep_releases"),
             ("sites.keep_releases = 0\n", 2, "sites.keep_releases"),
             ("[log]\nfilter = \"in=fo=x\"\n", 3, "log filter"),
-            ("[database]\nurl = \"postgres://x\"\n", 3, "sqlite:"),
+            ("[database]\nurl = \"mysql://x\"\n", 3, "sqlite:"),
             (
                 "[[networks]]\nregion = \"a\"\nnetwork = \"10.0.0.0/8\"\nedge = \"b\"\n",
                 4,

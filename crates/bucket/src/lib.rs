@@ -1,0 +1,1 @@
+//! How are bytes kept in a bucket that speaks S3?
