@@ -114,7 +114,7 @@ impl Store {
             .bind(format!("%{suffix}"))
             .fetch_all(&self.reader)
             .await?;
-        rows.iter().map(|row| ReleaseRow::read(row)).collect()
+        rows.iter().map(ReleaseRow::read).collect()
     }
 
     /// At most `limit` releases of a site, newest first.
@@ -134,13 +134,13 @@ impl Store {
         .bind(i64::from(limit))
         .fetch_all(&self.reader)
         .await?;
-        rows.iter().map(|row| ReleaseRow::read(row)).collect()
+        rows.iter().map(ReleaseRow::read).collect()
     }
 
     /// Every release of every site, oldest first: what expiry and collection look at.
     pub(crate) async fn all_releases(&self) -> Result<Vec<ReleaseRow>, StoreError> {
         let rows = query("SELECT * FROM releases ORDER BY id").fetch_all(&self.reader).await?;
-        rows.iter().map(|row| ReleaseRow::read(row)).collect()
+        rows.iter().map(ReleaseRow::read).collect()
     }
 
     /// How many releases a site has.
@@ -177,7 +177,7 @@ impl Tx {
             .bind(state.label())
             .fetch_all(&mut self.on)
             .await?;
-        rows.iter().map(|row| ReleaseRow::read(row)).collect()
+        rows.iter().map(ReleaseRow::read).collect()
     }
 
     pub(crate) async fn insert_release(&mut self, row: &ReleaseRow) -> Result<(), StoreError> {

@@ -61,7 +61,7 @@ impl Store {
         .bind(i64::from(limit))
         .fetch_all(&self.reader)
         .await?;
-        rows.iter().map(|row| SiteRow::read(row)).collect()
+        rows.iter().map(SiteRow::read).collect()
     }
 
     /// The hosts of a site, the default one first.
@@ -73,7 +73,7 @@ impl Store {
         .bind(site.as_str())
         .fetch_all(&self.reader)
         .await?;
-        rows.iter().map(|row| HostRow::read(row)).collect()
+        rows.iter().map(HostRow::read).collect()
     }
 
     /// How many sites and releases there are.
@@ -144,7 +144,7 @@ impl Tx {
         .bind(site.as_str())
         .fetch_all(&mut self.on)
         .await?;
-        rows.iter().map(|row| HostRow::read(row)).collect()
+        rows.iter().map(HostRow::read).collect()
     }
 
     pub(crate) async fn delete_host(&mut self, host: &Host) -> Result<(), StoreError> {

@@ -71,7 +71,7 @@ impl Store {
             .bind(i64::from(limit))
             .fetch_all(&self.reader)
             .await?;
-        rows.iter().map(|row| TokenRow::read(row)).collect()
+        rows.iter().map(TokenRow::read).collect()
     }
 
     /// Whether nobody could ever log in: the database is new.

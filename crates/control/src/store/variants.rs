@@ -43,7 +43,7 @@ impl Store {
             .bind(&content.as_bytes()[..])
             .fetch_all(&self.reader)
             .await?;
-        rows.iter().map(|row| VariantRow::read(row)).collect()
+        rows.iter().map(VariantRow::read).collect()
     }
 
     /// All variants, by content. Only for collection: there may be hundreds of thousands.

@@ -50,7 +50,7 @@ impl Store {
         Ok(World {
             revision: revision.unsigned_abs(),
             sites: sites.into_values().collect(),
-            machines: machines.iter().map(|row| MachineRow::read(row)).collect::<Result<_, _>>()?,
+            machines: machines.iter().map(MachineRow::read).collect::<Result<_, _>>()?,
             certificates: certificates
                 .iter()
                 .map(|row| CertificateRow::read(row, &self.seal))
