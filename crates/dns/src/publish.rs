@@ -85,7 +85,7 @@ impl Publisher {
         let revision = snapshot.revision;
         self.responder.publish(Arc::new(snapshot));
         self.ready.set_ready();
-        self.replica.report(Standing { revision: Some(revision), sites: Vec::new() });
+        self.replica.report(Standing { revision: Some(revision), ..Standing::default() });
     }
 
     fn take_geo(&mut self) {

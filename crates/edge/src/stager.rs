@@ -232,7 +232,11 @@ impl Stager {
         self.readiness.set_ready();
         let served = self.now_served(state);
         let sites = state.sites.iter().map(|site| self.report(site, &served)).collect();
-        self.replica.report(Standing { revision: Some(state.revision), sites });
+        self.replica.report(Standing {
+            revision: Some(state.revision),
+            sites,
+            certificates: Vec::new(),
+        });
         let is_lagging =
             state.sites.iter().any(|site| site.active.as_ref() != served.get(&site.name));
         self.lagging_since =

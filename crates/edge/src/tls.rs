@@ -128,6 +128,7 @@ mod tests {
         let sans: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let made = rcgen::CertificateParams::new(sans).unwrap().self_signed(&key).unwrap();
         let certificate = Certificate {
+            id: format!("site:{}", names[0]),
             names: names.iter().map(|name| name.parse().unwrap()).collect(),
             chain_pem: made.pem(),
             key_pem: key.serialize_pem(),

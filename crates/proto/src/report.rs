@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    MachineName, RegionName, ReleaseId, SiteName, Timestamp,
+    Digest, MachineName, RegionName, ReleaseId, SiteName, Timestamp,
     state::{Location, Revision},
 };
 
@@ -88,6 +88,9 @@ pub struct Report {
     pub revision: Option<Revision>,
     /// Edges: one per site of the state.
     pub sites: Vec<SiteReport>,
+    /// Edges: one per certificate and candidate of the state.
+    #[serde(default)]
+    pub certificates: Vec<CertificateReport>,
     pub health: Health,
     /// The machine's clock, so that control can warn of one that is wrong.
     pub sent_at: Timestamp,
@@ -112,6 +115,28 @@ pub struct SiteReport {
 pub struct StageFailure {
     pub release: ReleaseId,
     pub reason: String,
+}
+
+/// What became of a certificate on an edge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateReport {
+    /// As in the state.
+    pub id: String,
+    /// BLAKE3 of the leaf's DER, so that a report on the one before is not mistaken for this.
+    pub fingerprint: Digest,
+    pub state: CertificateStanding,
+}
+
+/// How far a certificate is on an edge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum CertificateStanding {
+    /// A candidate: a client got through a handshake with it here.
+    Proven,
+    /// Shown to visitors.
+    Served,
+    /// It cannot be used; what was served before still is.
+    Refused { reason: String },
 }
 
 /// How a machine feels.

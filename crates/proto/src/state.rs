@@ -8,10 +8,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    Digest, Host, MachineName, RegionName, ReleaseId, SiteName, Timestamp,
-    zone::{DnsName, Zone},
-};
+mod certificates;
+
+pub use certificates::{Certificate, DnsChallenge, HttpChallenge, TicketKey};
+
+use crate::{Digest, Host, MachineName, RegionName, ReleaseId, SiteName, Timestamp, zone::Zone};
 
 /// Control's number for a state of the fleet; it only rises.
 #[derive(
@@ -45,6 +46,14 @@ pub struct EdgeState {
     pub region: RegionName,
     pub sites: Vec<SiteState>,
     pub certificates: Vec<Certificate>,
+    /// Certificates that this edge is to prove and report, and not to serve yet.
+    #[serde(default)]
+    pub candidates: Vec<Certificate>,
+    /// Newest first: the first seals session tickets, all open them.
+    #[serde(default)]
+    pub ticket_keys: Vec<TicketKey>,
+    #[serde(default)]
+    pub http_challenges: Vec<HttpChallenge>,
 }
 
 /// One site, as an edge holds it.
@@ -99,27 +108,6 @@ pub struct PreviewRef {
     pub expires_at: Option<Timestamp>,
 }
 
-/// A certificate and its key. Never logged.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
-pub struct Certificate {
-    /// The names it is for; a name may begin with `*.`.
-    pub names: Vec<DnsName>,
-    /// Leaf first, PEM.
-    pub chain_pem: String,
-    /// PKCS #8, PEM.
-    pub key_pem: String,
-    pub not_after: Timestamp,
-}
-
-impl std::fmt::Debug for Certificate {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Certificate")
-            .field("names", &self.names)
-            .field("not_after", &self.not_after)
-            .finish_non_exhaustive()
-    }
-}
-
 /// What a DNS server answers from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DnsState {
@@ -135,6 +123,8 @@ pub struct DnsState {
     pub steered_ttl_s: u32,
     /// How many addresses a steered answer holds at most.
     pub answer_addresses_max: u8,
+    #[serde(default)]
+    pub challenges: Vec<DnsChallenge>,
 }
 
 /// An edge as a DNS server sees it.
@@ -230,6 +220,9 @@ mod tests {
                 previews: Vec::new(),
             }],
             certificates: Vec::new(),
+            candidates: Vec::new(),
+            ticket_keys: Vec::new(),
+            http_challenges: Vec::new(),
         })
     }
 
@@ -259,18 +252,8 @@ mod tests {
             }],
             steered_ttl_s: 20,
             answer_addresses_max: 2,
+            challenges: Vec::new(),
         })
-    }
-
-    #[test]
-    fn a_private_key_is_never_shown() {
-        let certificate = Certificate {
-            names: Vec::new(),
-            chain_pem: "chain".to_owned(),
-            key_pem: "secret".to_owned(),
-            not_after: Timestamp::default(),
-        };
-        assert!(!format!("{certificate:?}").contains("secret"));
     }
 
     proptest! {

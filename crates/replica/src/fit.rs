@@ -4,12 +4,14 @@
 //! away. So the least useful goes first: reasons, failures, releases that are only kept, and at
 //! the very end sites.
 
-use nigh_proto::report::{Report, SiteReport};
+use nigh_proto::report::{CertificateStanding, Report, SiteReport};
 
 /// Failures of one site that are told.
 const FAILURES_MAX: usize = 8;
 /// The longest reason, in bytes.
 const REASON_MAX_BYTES: usize = 500;
+/// Certificates that are told; candidates come first.
+const CERTIFICATES_MAX: usize = 10_000;
 /// Releases of one site that are told when space is short, besides the one served.
 const STAGED_SHORT: usize = 4;
 
@@ -21,23 +23,28 @@ pub(crate) struct Fitted {
     pub(crate) left_out: Option<&'static str>,
 }
 
-type Step = (&'static str, fn(&mut SiteReport));
+type Step = (&'static str, fn(&mut Report));
 
-const STEPS: [Step; 3] = [
-    ("all but the first words of why releases are not staged", |site| shorten(site, 1, 80)),
-    ("why releases are not staged", |site| site.failed.clear()),
-    ("releases that are only kept", keep_newest),
+const STEPS: [Step; 4] = [
+    ("all but the first words of what went wrong", |report| shorten(report, 1, 80)),
+    ("why releases are not staged", |report| {
+        report.sites.iter_mut().for_each(|site| site.failed.clear());
+    }),
+    ("releases that are only kept", |report| report.sites.iter_mut().for_each(keep_newest)),
+    ("which certificates are served", |report| {
+        report.certificates.retain(|report| report.state != CertificateStanding::Served);
+    }),
 ];
 
 /// `report` as JSON of at most `max_bytes`.
 pub(crate) fn fit(mut report: Report, max_bytes: usize) -> serde_json::Result<Fitted> {
-    report.sites.iter_mut().for_each(|site| shorten(site, FAILURES_MAX, REASON_MAX_BYTES));
+    shorten(&mut report, FAILURES_MAX, REASON_MAX_BYTES);
     let mut fitted = Fitted { body: serde_json::to_vec(&report)?, left_out: None };
     for (what, step) in STEPS {
         if fitted.body.len() <= max_bytes {
             return Ok(fitted);
         }
-        report.sites.iter_mut().for_each(step);
+        step(&mut report);
         fitted = Fitted { body: serde_json::to_vec(&report)?, left_out: Some(what) };
     }
     if fitted.body.len() > max_bytes {
@@ -47,13 +54,23 @@ pub(crate) fn fit(mut report: Report, max_bytes: usize) -> serde_json::Result<Fi
     Ok(fitted)
 }
 
-fn shorten(site: &mut SiteReport, failures_max: usize, reason_max_bytes: usize) {
-    site.failed.truncate(failures_max);
-    for failure in &mut site.failed {
-        if failure.reason.len() > reason_max_bytes {
-            failure.reason.truncate(failure.reason.floor_char_boundary(reason_max_bytes));
-            failure.reason.push('…');
+fn shorten(report: &mut Report, failures_max: usize, reason_max_bytes: usize) {
+    report.certificates.truncate(CERTIFICATES_MAX);
+    for certificate in &mut report.certificates {
+        if let CertificateStanding::Refused { reason } = &mut certificate.state {
+            cut(reason, reason_max_bytes);
         }
+    }
+    for site in &mut report.sites {
+        site.failed.truncate(failures_max);
+        site.failed.iter_mut().for_each(|failure| cut(&mut failure.reason, reason_max_bytes));
+    }
+}
+
+fn cut(text: &mut String, max_bytes: usize) {
+    if text.len() > max_bytes {
+        text.truncate(text.floor_char_boundary(max_bytes));
+        text.push('…');
     }
 }
 
@@ -81,8 +98,8 @@ fn drop_sites(report: &mut Report, bytes: usize) -> serde_json::Result<()> {
 #[cfg(test)]
 mod tests {
     use nigh_proto::{
-        ReleaseId, Timestamp,
-        report::{Health, MachineAbout, MachineRole, Ports, StageFailure},
+        Digest, ReleaseId, Timestamp,
+        report::{CertificateReport, Health, MachineAbout, MachineRole, Ports, StageFailure},
     };
     use proptest::prelude::*;
 
@@ -115,7 +132,7 @@ mod tests {
             version: "1".to_owned(),
         };
         let (health, sent_at) = (Health::default(), Timestamp::default());
-        Report { about, revision: None, sites, health, sent_at }
+        Report { about, revision: None, sites, certificates: Vec::new(), health, sent_at }
     }
 
     fn read(fitted: &Fitted) -> Report {
@@ -157,6 +174,27 @@ mod tests {
         let failed = &read(&fitted).sites[0].failed;
         assert_eq!(failed.len(), FAILURES_MAX);
         assert_eq!(failed[0].reason, format!("{}…", "ä".repeat(250)));
+    }
+
+    #[test]
+    fn what_became_of_candidates_stays_when_space_is_short() {
+        let certificate = |id: &str, state| CertificateReport {
+            id: id.to_owned(),
+            fingerprint: Digest::of(b"leaf"),
+            state,
+        };
+        let reason = "x".repeat(900);
+        let mut long = report(Vec::new());
+        long.certificates = vec![certificate("site:new", CertificateStanding::Refused { reason })];
+        long.certificates.extend(vec![certificate("site:old", CertificateStanding::Served); 50]);
+        let fitted = fit(long.clone(), 4 << 20).unwrap();
+        assert_eq!(read(&fitted).certificates.len(), 51);
+        assert_eq!(fitted.left_out, None);
+        let fitted = fit(long, 2000).unwrap();
+        let reason = format!("{}…", "x".repeat(80));
+        let told = certificate("site:new", CertificateStanding::Refused { reason });
+        assert_eq!(read(&fitted).certificates, [told]);
+        assert_eq!(fitted.left_out, Some("which certificates are served"));
     }
 
     #[test]

@@ -119,6 +119,9 @@ mod tests {
             region: "eu".parse().unwrap(),
             sites: Vec::new(),
             certificates: Vec::new(),
+            candidates: Vec::new(),
+            ticket_keys: Vec::new(),
+            http_challenges: Vec::new(),
         })
     }
 

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use nigh_proto::{
-    report::{Health, REPORT_MAX_BYTES, REPORT_MS, Report, SiteReport},
+    report::{CertificateReport, Health, REPORT_MAX_BYTES, REPORT_MS, Report, SiteReport},
     state::Revision,
 };
 use tokio::time::Instant;
@@ -30,6 +30,8 @@ pub struct Standing {
     pub revision: Option<Revision>,
     /// Edges: one per site of the state.
     pub sites: Vec<SiteReport>,
+    /// Edges: one per certificate and candidate of the state.
+    pub certificates: Vec<CertificateReport>,
 }
 
 /// Reports until it is dropped.
@@ -102,9 +104,9 @@ fn say_what_is_left_out(left_out: Option<&'static str>, said: &mut Said) {
 async fn post(shared: &Shared, standing: Standing) -> Result<Option<&'static str>, CallError> {
     let Some(link) = shared.link() else { return Err(not_joined()) };
     let health: Health = *shared.health.borrow();
-    let Standing { revision, sites } = standing;
-    let report =
-        Report { about: shared.about.clone(), revision, sites, health, sent_at: (shared.now)() };
+    let Standing { revision, sites, certificates } = standing;
+    let (about, sent_at) = (shared.about.clone(), (shared.now)());
+    let report = Report { about, revision, sites, certificates, health, sent_at };
     let fitted = fit(report, REPORT_MAX_BYTES).map_err(|error| CallError::Garbled(error.into()))?;
     let request = link
         .talk()

@@ -103,6 +103,7 @@ pub(crate) fn report(edge: &str, staged: &[u64]) -> Report {
             failed: Vec::new(),
             missing_blobs: 0,
         }],
+        certificates: Vec::new(),
         health: Health::default(),
         sent_at: Timestamp::default(),
     }

@@ -52,12 +52,16 @@ fn edge(world: &World, settings: &Settings, machine: &MachineRow, now: Timestamp
             .certificates
             .iter()
             .map(|row| Certificate {
+                id: row.id.clone(),
                 names: row.names.clone(),
                 chain_pem: row.chain_pem.clone(),
                 key_pem: row.key_pem.clone(),
                 not_after: row.not_after,
             })
             .collect(),
+        candidates: Vec::new(),
+        ticket_keys: Vec::new(),
+        http_challenges: Vec::new(),
     }
 }
 
@@ -149,6 +153,7 @@ fn dns(world: &World, settings: &Settings, machine: &MachineName, now: Timestamp
         networks: settings.networks.clone(),
         steered_ttl_s: settings.steered_ttl_s,
         answer_addresses_max: settings.answer_addresses_max,
+        challenges: Vec::new(),
     }
 }
 

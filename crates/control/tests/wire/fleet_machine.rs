@@ -105,6 +105,7 @@ impl Machine {
             about: self.about.clone(),
             revision: Some(revision),
             sites,
+            certificates: Vec::new(),
             health: Health::default(),
             sent_at: Timestamp::from(std::time::SystemTime::now()),
         };

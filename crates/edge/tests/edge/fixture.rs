@@ -183,6 +183,9 @@ impl Fixture {
                     previews: Vec::new(),
                 }],
                 certificates: Vec::new(),
+                candidates: Vec::new(),
+                ticket_keys: Vec::new(),
+                http_challenges: Vec::new(),
             },
             limits: serde_json::json!({}),
             more: serde_json::json!({}),
@@ -231,6 +234,7 @@ impl Fixture {
         let sans: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let made = rcgen::CertificateParams::new(sans).unwrap().self_signed(&key).unwrap();
         self.state.certificates.push(Certificate {
+            id: format!("site:{}", names[0]),
             names: names.iter().map(|name| name.parse().unwrap()).collect(),
             chain_pem: made.pem(),
             key_pem: key.serialize_pem(),

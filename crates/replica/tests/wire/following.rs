@@ -158,6 +158,7 @@ fn dns_line(revision: u64) -> Vec<u8> {
         networks: Vec::new(),
         steered_ttl_s: 20,
         answer_addresses_max: 2,
+        challenges: Vec::new(),
     });
     let mut line = serde_json::to_vec(&Frame::State { state: Box::new(state) }).unwrap();
     line.push(b'\n');

@@ -152,6 +152,9 @@ pub(crate) fn line_for(machine: &str, revision: u64) -> Vec<u8> {
         region: "eu-frankfurt".parse().unwrap(),
         sites: Vec::new(),
         certificates: Vec::new(),
+        candidates: Vec::new(),
+        ticket_keys: Vec::new(),
+        http_challenges: Vec::new(),
     });
     frame(&Frame::State { state: Box::new(state) })
 }

@@ -22,7 +22,7 @@ const PERIOD: Duration = Duration::from_millis(REPORT_MS);
 const A_MOMENT: Duration = Duration::from_secs(1);
 
 fn standing(revision: u64) -> Standing {
-    Standing { revision: Some(Revision(revision)), sites: Vec::new() }
+    Standing { revision: Some(Revision(revision)), ..Standing::default() }
 }
 
 #[tokio::test]
@@ -119,7 +119,9 @@ async fn a_report_of_too_many_failures_fits_and_still_says_what_is_served() {
     let (_home, machine, _watches, _pipe) = following(&control, 5).await;
     let mut reports = control.calls(REPORT);
     let sites: Vec<SiteReport> = (0..6000).map(site).collect();
-    machine.replica.report(Standing { revision: Some(Revision(5)), sites: sites.clone() });
+    let sites_told = sites.clone();
+    let revision = Some(Revision(5));
+    machine.replica.report(Standing { revision, sites: sites_told, ..Standing::default() });
     for _ in 0..3 {
         let mut call = reports.next_soon().await;
         while call.json::<Report>().sites.is_empty() {
