@@ -7,6 +7,7 @@
 mod blobs;
 mod body;
 mod caller;
+mod events;
 mod machines;
 mod page;
 pub(crate) mod problem;

@@ -8,6 +8,7 @@
 mod activation;
 mod begin;
 mod error;
+mod events;
 mod finalize;
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -31,7 +32,7 @@ use std::{
 
 use nigh_daemon::Clock;
 use nigh_proto::{Digest, Manifest, Timestamp};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -45,6 +46,7 @@ use crate::{
 
 pub(crate) use begin::Begun;
 pub(crate) use error::AppError;
+pub(crate) use events::EventFilter;
 pub(crate) use prune::surplus;
 pub(crate) use tokens::{Secret, token_view};
 
@@ -73,6 +75,10 @@ struct Inner {
     board: Mutex<Board>,
     /// Rings when a release has come further.
     progress: watch::Sender<()>,
+    /// The number of the newest event; rings when there are newer ones.
+    events: watch::Sender<u64>,
+    /// Streams of events that may be open at once.
+    event_places: Arc<Semaphore>,
     /// Wakes `reconcile::progress`.
     reported: Notify,
     pushed_at: AtomicI64,
@@ -125,6 +131,7 @@ impl App {
     /// Control as the database and the configuration describe it, with nobody heard of yet.
     pub(crate) async fn start(parts: Parts) -> Result<Self, AppError> {
         let Parts { effective, store, blobs, authority, clock, metrics, version, stopping } = parts;
+        let event_places = Arc::new(Semaphore::new(effective.config.events.streams_max));
         let app = App(Arc::new(Inner {
             config: RwLock::new(Arc::new(effective)),
             store,
@@ -137,6 +144,8 @@ impl App {
             statuses: Mutex::new(Statuses::new(clock.instant())),
             board: Mutex::default(),
             progress: watch::Sender::new(()),
+            events: watch::Sender::new(0),
+            event_places,
             reported: Notify::new(),
             pushed_at: AtomicI64::new(i64::MIN),
             begun: Mutex::default(),
@@ -220,7 +229,7 @@ impl App {
         self.0.world.send_replace(world);
         self.0.reported.notify_one();
         self.0.progress.send_replace(());
-        Ok(())
+        self.ring_events().await
     }
 
     pub(crate) fn effective(&self) -> Arc<Effective> {
@@ -276,6 +285,11 @@ impl App {
     /// Wakes the pass that decides about staging releases and lagging edges.
     pub(crate) fn reported(&self) -> &Notify {
         &self.0.reported
+    }
+
+    /// A place for one more stream of events, if there is one.
+    pub(crate) fn event_place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0.event_places).try_acquire_owned().ok()
     }
 
     pub(crate) fn stopping(&self) -> &CancellationToken {

@@ -3,6 +3,7 @@
 //! Every section has its defaults here, beside what it means; unknown keys are refused. [`zones`]
 //! turns the short form of DNS zones in the file into the words of the fleet.
 
+mod events;
 mod zones;
 
 use std::{
@@ -18,6 +19,7 @@ use nigh_proto::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use events::EventsConfig;
 pub use zones::{RecordConfig, ZoneConfig};
 
 /// One day in milliseconds.
@@ -41,6 +43,8 @@ pub struct ControlConfig {
     pub database: DatabaseConfig,
     #[serde(default)]
     pub secrets: SecretsConfig,
+    #[serde(default)]
+    pub events: EventsConfig,
     #[serde(default)]
     pub blobs: BlobsConfig,
     #[serde(default)]
@@ -296,6 +300,7 @@ impl ControlConfig {
             log: LogConfig::default(),
             database: DatabaseConfig::default(),
             secrets: SecretsConfig::default(),
+            events: EventsConfig::default(),
             blobs: BlobsConfig::default(),
             sites: SitesConfig::default(),
             variants: VariantsConfig::default(),
@@ -313,6 +318,8 @@ impl ControlConfig {
             ("api.listen", self.api.listen.len() as u64),
             ("api.connections_max", self.api.connections_max as u64),
             ("machines.connections_max", self.machines.connections_max as u64),
+            ("events.keep_max", self.events.keep_max),
+            ("events.streams_max", self.events.streams_max as u64),
             ("blobs.collect_interval_ms", self.blobs.collect_interval_ms),
             ("sites.stage_deadline_ms", self.sites.stage_deadline_ms),
             ("sites.keep_releases", u64::from(self.sites.keep_releases)),

@@ -2,10 +2,12 @@
 //!
 //! Each pass compares and acts and is told nothing about what changed; doing it twice does no
 //! harm, so a lost wake-up costs a delay and never a wrong result. `progress` lets releases go
-//! live, `expiry` ends what is over, `renewal` replaces certificates, `collection` gives disk back,
+//! live, `expiry` ends what is over, `events`
+//! follows and bounds the log of events, `renewal` replaces certificates, `collection` gives disk back,
 //! `scrub` finds damaged blobs and `health` says whether control can write.
 
 pub(crate) mod collection;
+pub(crate) mod events;
 pub(crate) mod expiry;
 pub(crate) mod health;
 pub(crate) mod progress;

@@ -26,7 +26,7 @@ use crate::{
     machines,
     metrics::ControlMetrics,
     reconcile::{
-        self, Reconcile, collection::Collection, expiry::Expiry, health::Health,
+        self, Reconcile, collection::Collection, events::Events, expiry::Expiry, health::Health,
         progress::Progress, renewal::Renewal, scrub::Scrub,
     },
     seal::{KeyFileError, Seal},
@@ -249,6 +249,7 @@ fn reconcile_all(app: &App, context: &Context, keys: Arc<Keys>, own: &Issued) {
         reconcile::run(task, progress.reported(), stop_progress).await;
     });
     spawn(context, Health { app: app.clone(), database, disk });
+    spawn(context, Events(app.clone()));
     spawn(context, Expiry(app.clone()));
     spawn(context, Renewal::new(app.clone(), keys, own));
     spawn(context, Collection::new(app.clone()));

@@ -7,6 +7,7 @@
 mod authority;
 mod certificates;
 mod error;
+mod events;
 mod machines;
 mod releases;
 mod row;
@@ -32,6 +33,7 @@ use sqlx::{
 pub(crate) use authority::AuthorityRow;
 pub(crate) use certificates::CertificateRow;
 pub(crate) use error::{OpenError, StoreError};
+pub(crate) use events::Reading;
 pub(crate) use machines::{JoinTokenRow, MachineRow};
 pub(crate) use releases::{ReleaseFilter, ReleaseRow};
 pub(crate) use sites::{HostRow, SiteRow};

@@ -3,6 +3,8 @@
 //! Every number of bytes ends in `_bytes`, every duration in `_ms`, every time is RFC 3339 in UTC.
 //! Readers ignore fields they do not know.
 
+mod events;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -13,6 +15,8 @@ use crate::{
     rules::{Notice, RuleSet},
     state::Location,
 };
+
+pub use events::{EVENT_STREAM, EventKind, EventView, UnknownKind};
 
 /// The media type of a pack ([`crate::pack`]).
 pub const PACK_MEDIA_TYPE: &str = "application/vnd.nigh.pack";

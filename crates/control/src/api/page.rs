@@ -51,6 +51,11 @@ impl Paging {
         self.limit.unwrap_or(LIMIT_DEFAULT).clamp(1, LIMIT_MAX)
     }
 
+    /// The cursor of a page that begins behind `key`.
+    pub(crate) fn cursor_at(&self, key: String) -> String {
+        Cursor(key).encode()
+    }
+
     /// The key of the last item of the page before.
     pub(crate) fn after(&self) -> Result<Option<String>, Refusal> {
         let Some(text) = &self.cursor else { return Ok(None) };

@@ -116,6 +116,7 @@ impl From<AppError> for Refusal {
             AppError::PreviewTooLong(_) => (UNPROCESSABLE, "preview_too_long"),
             AppError::Duration { .. } => (UNPROCESSABLE, "duration_invalid"),
             AppError::MachineUnknown(_) => (NOT_FOUND, "machine_unknown"),
+            AppError::EventsGone { .. } => (StatusCode::GONE, "events_gone"),
             AppError::TokenUnknown => (NOT_FOUND, "token_unknown"),
             AppError::LastAdmin => (CONFLICT, "last_admin"),
             AppError::Text { .. } => (UNPROCESSABLE, "text_invalid"),

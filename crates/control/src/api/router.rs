@@ -18,7 +18,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{blobs, machines, problem::Refusal, releases, sites, status, tokens};
+use super::{blobs, events, machines, problem::Refusal, releases, sites, status, tokens};
 use crate::app::{App, random};
 
 #[derive(OpenApi)]
@@ -51,6 +51,8 @@ pub(crate) fn router(app: App) -> Router {
         .routes(routes!(machines::undrain))
         .routes(routes!(machines::delete))
         .routes(routes!(machines::create_join_token))
+        .routes(routes!(events::list))
+        .routes(routes!(events::show))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::delete))
         .split_for_parts();
@@ -160,7 +162,7 @@ macro_rules! single_segment {
     )*};
 }
 
-single_segment!(SiteName, MachineName, TokenId, Digest);
+single_segment!(SiteName, MachineName, TokenId, Digest, u64);
 
 impl<A: FromStr<Err: ToString>, B: FromStr<Err: ToString>> FromSegments for (A, B) {
     fn from_segments(segments: &[&str]) -> Result<Self, String> {

@@ -5,7 +5,7 @@
 
 use nigh_proto::{
     MachineName, ReleaseId, SiteName,
-    api::{ReleaseState, ReleaseView},
+    api::{EventKind, ReleaseState, ReleaseView},
 };
 
 use super::{App, AppError};
@@ -24,6 +24,15 @@ impl App {
         &self,
         site: &SiteName,
         id: &ReleaseId,
+    ) -> Result<ReleaseView, AppError> {
+        self.activate_as(site, id, false).await
+    }
+
+    async fn activate_as(
+        &self,
+        site: &SiteName,
+        id: &ReleaseId,
+        is_rollback: bool,
     ) -> Result<ReleaseView, AppError> {
         self.refresh().await?;
         let mut tx = self.store().begin().await?;
@@ -50,6 +59,9 @@ impl App {
         let replaced = self.give_up_replaced(&mut tx, &row).await?;
         let world = self.world();
         let is_newest = tx.revision().await? == world.revision;
+        if is_rollback {
+            self.record_release_as(&mut tx, EventKind::ReleaseRolledBack, &row).await?;
+        }
         match self.decision(&world, &row) {
             Decision::Go { lagging } if is_newest => {
                 self.make_active(&mut tx, &mut row, &lagging).await?;
@@ -83,7 +95,7 @@ impl App {
         let target = release.or_else(previous);
         let target = target.ok_or_else(|| AppError::NothingToRollBack(site.clone()))?;
         self.require_release(site, target.as_str()).await?;
-        self.activate(site, &target).await
+        self.activate_as(site, &target, true).await
     }
 
     /// What is to be done about a release that wants to go live, as edges stand now.
@@ -120,6 +132,7 @@ impl App {
         } else {
             row.state = ReleaseState::Staged;
             tx.update_release(&row).await?;
+            self.record_release(&mut tx, &row).await?;
         }
         tx.commit().await?;
         self.metrics().release(row.state);
@@ -150,7 +163,12 @@ impl App {
         row.live_revision = Some(tx.raise_revision().await?);
         tx.update_release(row).await?;
         tx.set_active(&row.site, &row.id).await?;
-        tx.replace_lagging(&row.site, lagging).await
+        tx.replace_lagging(&row.site, lagging).await?;
+        self.record_release(tx, row).await?;
+        for edge in lagging {
+            self.record_lagging(tx, &row.site, edge, true).await?;
+        }
+        Ok(())
     }
 
     /// Puts a release on its own host; an earlier one that has that host gives it up. Returns
@@ -173,6 +191,9 @@ impl App {
                 }
                 other.preview_host = None;
                 tx.update_release(&other).await?;
+                if other.state == ReleaseState::Expired {
+                    self.record_release(tx, &other).await?;
+                }
                 replaced.push(other);
             }
         }
@@ -180,6 +201,7 @@ impl App {
         row.activated_at = Some(self.now());
         row.live_revision = Some(tx.raise_revision().await?);
         tx.update_release(row).await?;
+        self.record_release(tx, row).await?;
         Ok(replaced)
     }
 

@@ -110,7 +110,9 @@ impl App {
             return Err(AppError::SiteUnknown(row.site.clone()));
         }
         tx.insert_release(row).await?;
+        self.record_release(&mut tx, row).await?;
         tx.commit().await?;
+        self.ring_events().await?;
         self.metrics().release(row.state);
         let (store, manifest) = (self.blobs().store().clone(), Arc::new(manifest));
         self.remember_begun(row.manifest, &manifest);

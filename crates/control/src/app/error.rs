@@ -53,6 +53,11 @@ pub enum AppError {
     Duration { what: &'static str, ms: u64 },
     #[error("there is no machine {0}; `nigh edge list` and `nigh dns list` show those there are")]
     MachineUnknown(MachineName),
+    #[error(
+        "events after {after} are not here; those from {first} on are: begin with after=0, and look at \
+         what may have been missed"
+    )]
+    EventsGone { after: u64, first: u64 },
     #[error("there is no such token")]
     TokenUnknown,
     #[error("this is the last token that may administer everything; create another one first")]

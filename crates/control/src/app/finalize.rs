@@ -91,6 +91,7 @@ impl App {
         row.goes_live = activate && row.preview_host.is_none();
         let replaced = self.give_up_replaced(&mut tx, &row).await?;
         tx.update_release(&row).await?;
+        self.record_release(&mut tx, &row).await?;
         tx.raise_revision().await?;
         tx.commit().await?;
         self.metrics().release(row.state);
@@ -121,6 +122,9 @@ impl App {
             other.state = before_staging(other);
             other.goes_live = false;
             tx.update_release(other).await?;
+            if other.state == ReleaseState::Expired {
+                self.record_release(tx, other).await?;
+            }
         }
         Ok(replaced)
     }

@@ -1,6 +1,11 @@
 //! Which hosts does a site answer to?
 
-use nigh_proto::{Host, SiteName, api::HostView, zone::DnsName};
+use nigh_proto::{
+    Host, SiteName,
+    api::{EventKind, HostView},
+    zone::DnsName,
+};
+use serde_json::json;
 
 use super::{App, AppError, sites::HOSTS_MAX};
 use crate::store::HostRow;
@@ -25,6 +30,7 @@ impl App {
             return Err(AppError::HostsFull { site: site.clone(), max: HOSTS_MAX });
         }
         self.add_host(&mut tx, site, host.clone(), false).await?;
+        self.record(&mut tx, EventKind::HostAdded, Some(site), host.as_str(), json!({})).await?;
         self.certify(&mut tx, site).await?;
         tx.raise_revision().await?;
         tx.commit().await?;
@@ -43,6 +49,7 @@ impl App {
             Some(row) if row.is_default => return Err(AppError::HostDefault(host.clone())),
             Some(_) => tx.delete_host(host).await?,
         }
+        self.record(&mut tx, EventKind::HostRemoved, Some(site), host.as_str(), json!({})).await?;
         self.certify(&mut tx, site).await?;
         tx.raise_revision().await?;
         tx.commit().await?;

@@ -2,9 +2,10 @@
 
 use nigh_proto::{
     MachineId, MachineName,
-    api::{JoinTokenCreated, NewJoinToken},
+    api::{EventKind, JoinTokenCreated, NewJoinToken},
     report::{JoinRequest, JoinResponse, MachineRole, Report},
 };
+use serde_json::json;
 
 use super::{App, AppError, Secret, begin::checked_duration, random};
 use crate::{
@@ -70,6 +71,8 @@ impl App {
         if row.role == MachineRole::Edge {
             tx.lag_everywhere(&row.name).await?;
         }
+        let data = json!({ "role": row.role });
+        self.record(&mut tx, EventKind::MachineJoined, None, row.name.as_str(), data).await?;
         tx.raise_revision().await?;
         tx.commit().await?;
         // What is known of the name was said by another machine, or with another disk. Once more
@@ -92,6 +95,8 @@ impl App {
         if !tx.set_drained(name, is_drained).await? {
             return Err(AppError::MachineUnknown(name.clone()));
         }
+        let kind = if is_drained { EventKind::MachineDrained } else { EventKind::MachineUndrained };
+        self.record(&mut tx, kind, None, name.as_str(), json!({})).await?;
         tx.raise_revision().await?;
         tx.commit().await?;
         self.publish().await?;
@@ -106,6 +111,7 @@ impl App {
         if !tx.delete_machine(name).await? {
             return Err(AppError::MachineUnknown(name.clone()));
         }
+        self.record(&mut tx, EventKind::MachineRemoved, None, name.as_str(), json!({})).await?;
         tx.raise_revision().await?;
         tx.commit().await?;
         self.publish().await?;

@@ -1,6 +1,9 @@
 //! Which releases of a site are not needed any more?
 
-use nigh_proto::{ReleaseId, SiteName, api::ReleaseState};
+use nigh_proto::{
+    ReleaseId, SiteName,
+    api::{EventKind, ReleaseState},
+};
 
 use super::{App, AppError};
 use crate::store::{ReleaseFilter, ReleaseRow};
@@ -23,6 +26,7 @@ impl App {
             // It may have been activated since it was looked at.
             if tx.release(&row.id).await?.is_some_and(|row| is_idle(row.state)) {
                 tx.delete_release(&row.id).await?;
+                self.record_release_as(&mut tx, EventKind::ReleaseDeleted, row).await?;
                 pruned.push(row.id.clone());
             }
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nigh_proto::{
     ReleaseId, SiteName,
-    api::{ReleaseState, ReleaseView},
+    api::{EventKind, ReleaseState, ReleaseView},
 };
 
 use super::{App, AppError};
@@ -108,7 +108,10 @@ impl App {
             Some(now) if now.state == ReleaseState::Active => {
                 return Err(AppError::ReleaseActive(now.id));
             }
-            Some(now) => tx.delete_release(&now.id).await?,
+            Some(now) => {
+                tx.delete_release(&now.id).await?;
+                self.record_release_as(&mut tx, EventKind::ReleaseDeleted, &now).await?;
+            }
             None => return Ok(()),
         }
         tx.raise_revision().await?;

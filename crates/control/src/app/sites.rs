@@ -2,8 +2,9 @@
 
 use nigh_proto::{
     Host, SiteName,
-    api::{NewSite, SiteView},
+    api::{EventKind, NewSite, SiteView},
 };
+use serde_json::json;
 
 use super::{App, AppError};
 use crate::{
@@ -37,6 +38,7 @@ impl App {
             StoreError::Taken(_) => AppError::SiteTaken(name.clone()),
             error => error.into(),
         })?;
+        self.record(&mut tx, EventKind::SiteCreated, Some(&name), name.as_str(), json!({})).await?;
         self.add_host(&mut tx, &name, default_host, true).await?;
         for host in hosts {
             self.add_host(&mut tx, &name, host, false).await?;
@@ -55,6 +57,7 @@ impl App {
             return Err(AppError::SiteUnknown(name.clone()));
         }
         tx.delete_certificate(&certificate_id(name)).await?;
+        self.record(&mut tx, EventKind::SiteDeleted, Some(name), name.as_str(), json!({})).await?;
         tx.raise_revision().await?;
         tx.commit().await?;
         self.publish().await?;
@@ -114,7 +117,12 @@ impl App {
             return Ok(());
         }
         match self.issue(&certificate_id(site), &names)? {
-            Some(certificate) => tx.put_certificate(&certificate).await?,
+            Some(certificate) => {
+                tx.put_certificate(&certificate).await?;
+                let data = json!({ "names": names, "not_after": certificate.not_after });
+                self.record(tx, EventKind::CertificateIssued, Some(site), &certificate.id, data)
+                    .await?;
+            }
             None => tx.delete_certificate(&certificate_id(site)).await?,
         }
         Ok(())

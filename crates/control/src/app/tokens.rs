@@ -7,8 +7,9 @@ use std::{fmt, str::FromStr};
 
 use nigh_proto::{
     Timestamp, TokenId,
-    api::{NewToken, Scope, TokenCreated, TokenView},
+    api::{EventKind, NewToken, Scope, TokenCreated, TokenView},
 };
+use serde_json::json;
 
 use super::{App, AppError, begin::checked_duration, random};
 use crate::store::TokenRow;
@@ -126,7 +127,10 @@ impl App {
         };
         let mut tx = self.store().begin().await?;
         tx.insert_token(&row).await?;
+        let data = json!({ "name": row.name, "scope": row.scope, "sites": row.sites });
+        self.record(&mut tx, EventKind::TokenCreated, None, row.id.as_str(), data).await?;
         tx.commit().await?;
+        self.ring_events().await?;
         tracing::info!(token.id = %row.id, "token {} was created", row.id);
         Ok(TokenCreated { secret: secret.reveal(), token: token_view(row) })
     }
@@ -140,9 +144,18 @@ impl App {
         if admins_before > 0 && tx.admins_total(self.now()).await? == 0 {
             return Err(AppError::LastAdmin);
         }
+        self.record(&mut tx, EventKind::TokenRevoked, None, id.as_str(), json!({})).await?;
         tx.commit().await?;
+        self.ring_events().await?;
         tracing::info!(token.id = %id, "token {id} was revoked");
         Ok(())
+    }
+
+    /// Whether a token that was valid still is.
+    pub(crate) async fn is_valid(&self, row: &TokenRow) -> Result<bool, AppError> {
+        let now = self.now();
+        let current = self.store().token_by_hash(&row.hash).await?;
+        Ok(current.is_some_and(|row| row.expires_at.is_none_or(|expires_at| expires_at > now)))
     }
 
     /// Writes down that a token was used, unless that was done a moment ago.

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use nigh_proto::{SiteName, Timestamp, api::ReleaseState};
+use nigh_proto::{
+    SiteName, Timestamp,
+    api::{EventKind, ReleaseState},
+};
 
 use super::Reconcile;
 use crate::{
@@ -46,6 +49,9 @@ impl Expiry {
             let current = tx.release(&row.id).await?;
             if let Some(row) = current.and_then(|row| expire(&row, now, sites.upload_expires_ms)) {
                 tx.update_release(&row).await?;
+                if row.state == ReleaseState::Expired {
+                    app.record_release(&mut tx, &row).await?;
+                }
                 tracing::info!(
                     site.name = %row.site, release.id = %row.id,
                     "release {} of {} is {}", row.id, row.site, row.state.label()
@@ -58,6 +64,7 @@ impl Expiry {
             // It may be live again since it was looked at.
             if tx.release(&row.id).await?.as_ref() == Some(row) {
                 tx.delete_release(&row.id).await?;
+                app.record_release_as(&mut tx, EventKind::ReleaseDeleted, row).await?;
                 has_changed = true;
             }
         }

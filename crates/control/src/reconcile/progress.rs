@@ -40,6 +40,7 @@ impl Progress {
         }
         for change in &changes {
             tx.set_lagging(&change.site, &change.edge, change.is_lagging).await?;
+            self.app.record_lagging(&mut tx, &change.site, &change.edge, change.is_lagging).await?;
         }
         tx.raise_revision().await?;
         tx.commit().await?;

@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use nigh_proto::Timestamp;
+use nigh_proto::{Timestamp, api::EventKind};
+use serde_json::json;
 
 use super::Reconcile;
 use crate::{
@@ -62,6 +63,10 @@ impl Reconcile for Renewal {
             let names: Vec<String> = row.names.iter().map(ToString::to_string).collect();
             if let Some(renewed) = self.app.issue(&row.id, &names)? {
                 tx.put_certificate(&renewed).await?;
+                let site = row.id.strip_prefix("site:").and_then(|site| site.parse().ok());
+                let data = json!({ "names": names, "not_after": renewed.not_after });
+                let kind = EventKind::CertificateRenewed;
+                tx.record(now, kind, site.as_ref(), &row.id, data).await?;
             }
         }
         tx.raise_revision().await?;

@@ -7,6 +7,7 @@
 
 mod auth;
 mod bad_input;
+mod events;
 mod fleet;
 mod fleet_machine;
 mod machines;

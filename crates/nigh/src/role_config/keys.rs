@@ -103,6 +103,9 @@ pub(crate) const CONTROL: &[Key] = &[
         "\"/etc/nigh/secret.key\"",
         "64 hex digits, the same for all controls on one PostgreSQL. Otherwise made in state_dir.",
     ),
+    table("events", "The log of what happened."),
+    value("events.keep_max", "So many of the newest events are kept."),
+    value("events.streams_max", "Streams of events that are open at once on one control."),
     table("blobs", "How blobs are kept."),
     example(
         "blobs.reserve_bytes",
