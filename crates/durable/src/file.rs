@@ -5,9 +5,9 @@
 //! `.tmp-…` beside the old one, which [`remove_unfinished`](crate::remove_unfinished) removes.
 
 use std::{
-    fs::{File, Permissions},
+    fs::{File, OpenOptions, Permissions},
     io::{self, ErrorKind, Write},
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
 };
 
@@ -44,6 +44,18 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Replaces the file at `path` with `bytes` that only the owner may read; mode 0600.
 pub fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
     replace(path, bytes, 0o600)
+}
+
+/// Appends `bytes` to the file at `path`, which only the owner may read when it is new; mode 0600.
+///
+/// After `Ok` they survive a power cut. After `Err`, or a crash in between, the file may end with
+/// a part of them: whoever reads it has to know where a record ends.
+pub fn append_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let is_new = !path.exists();
+    let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_data()?;
+    if is_new { sync_dir(parent(path)) } else { Ok(()) }
 }
 
 /// The bytes of the file at `path`, `None` when there is no such file.
@@ -123,6 +135,16 @@ mod tests {
         write(&path, b"public").unwrap();
         assert_eq!(mode(&path) & 0o400, 0o400);
         write_secret(&path, b"secret").unwrap();
+        assert_eq!(mode(&path), 0o600);
+    }
+
+    #[test]
+    fn what_is_appended_stands_behind_what_was_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("changes");
+        append_secret(&path, b"first\n").unwrap();
+        append_secret(&path, b"second\n").unwrap();
+        assert_eq!(read_optional(&path).unwrap().unwrap(), b"first\nsecond\n");
         assert_eq!(mode(&path), 0o600);
     }
 

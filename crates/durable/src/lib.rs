@@ -8,6 +8,6 @@ mod file;
 mod folder;
 mod space;
 
-pub use file::{put, read_optional, rename, sync_dir, write, write_secret};
+pub use file::{append_secret, put, read_optional, rename, sync_dir, write, write_secret};
 pub use folder::{LockError, StateDir, create_dir, remove_unfinished};
 pub use space::{Space, free_bytes, space};

@@ -2,11 +2,12 @@
 //!
 //! `digest`, `names`, `path`, `ids` and `time` are the words. `manifest`, `rules`, `pack` and
 //! `variants` are documents that travel as blobs. `state`, `watch` and `report` are what control
-//! and a machine say to each other; `api` is what control and people say to each other.
+//! and a machine say to each other, and `document` is a state in pieces that can be changed; `api` is what control and people say to each other.
 //! Nothing here does I/O, reads a clock or trusts its input.
 
 pub mod api;
 pub mod digest;
+pub mod document;
 pub mod ids;
 pub mod manifest;
 pub mod names;

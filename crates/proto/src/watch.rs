@@ -1,12 +1,15 @@
-//! What control tells a machine: `GET /machine/v1/watch?since=REV`.
+//! What control tells a machine: `GET /machine/v1/watch?since=REV&changes=1`.
 //!
-//! One stream of JSON documents, one per line. The first is the whole state, unless the machine
-//! already has that revision; then every change as it happens, and heartbeats between. Silence for
-//! longer than [`SILENCE_MAX_MS`] means that the stream is dead.
+//! One stream of JSON documents, one per line. The first is the whole state, unless control knows
+//! what has changed since the revision that the machine has; then every change as it happens, and
+//! heartbeats between. Silence for longer than [`SILENCE_MAX_MS`] means that the stream is dead.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
-use crate::state::{MachineState, Revision};
+use crate::{
+    document::{Change, Document},
+    state::Revision,
+};
 
 /// How often control sends a heartbeat on a quiet stream.
 pub const HEARTBEAT_MS: u64 = 5_000;
@@ -16,11 +19,65 @@ pub const SILENCE_MAX_MS: u64 = 15_000;
 pub const FRAME_MAX_BYTES: usize = 64 << 20;
 
 /// One line of the stream.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Frame {
     /// The whole desired state.
-    State { state: Box<MachineState> },
+    State { state: Document },
+    /// What changes in the state that the machine has. Only for machines that ask for changes.
+    Change { change: Change },
     /// Control is alive and the machine is up to date.
     Heartbeat { revision: Revision },
+}
+
+/// Written out since states stay as they were written, which a tagged enum does not let them.
+impl<'de> Deserialize<'de> for Frame {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Line {
+            kind: String,
+            #[serde(default)]
+            state: Option<Document>,
+            #[serde(default)]
+            change: Option<Change>,
+            #[serde(default)]
+            revision: Option<Revision>,
+        }
+        let missing = |field| move || D::Error::missing_field(field);
+        let Line { kind, state, change, revision } = Line::deserialize(deserializer)?;
+        Ok(match kind.as_str() {
+            "state" => Frame::State { state: state.ok_or_else(missing("state"))? },
+            "change" => Frame::Change { change: change.ok_or_else(missing("change"))? },
+            "heartbeat" => Frame::Heartbeat { revision: revision.ok_or_else(missing("revision"))? },
+            kind => return Err(D::Error::unknown_variant(kind, &["state", "change", "heartbeat"])),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_read_back_as_they_were_written() {
+        let state = Document::parse(r#"{"revision":7,"new":[1.50]}"#).unwrap();
+        let change = Change { since: Revision(1), revision: Revision(2), ..Change::default() };
+        for frame in [
+            Frame::State { state },
+            Frame::Change { change },
+            Frame::Heartbeat { revision: Revision(3) },
+        ] {
+            let text = serde_json::to_string(&frame).unwrap();
+            assert_eq!(serde_json::from_str::<Frame>(&text).unwrap(), frame);
+        }
+    }
+
+    #[test]
+    fn what_is_half_a_frame_or_none_is_refused() {
+        for kind in ["state", "change", "heartbeat", "order"] {
+            let half = format!("{{\"kind\":\"{kind}\"}}");
+            assert!(serde_json::from_str::<Frame>(&half).is_err(), "{half}");
+        }
+        assert!(serde_json::from_str::<Frame>("{}").is_err());
+    }
 }

@@ -4,6 +4,7 @@ use std::{fmt, path::PathBuf, sync::Arc};
 
 use nigh_proto::{
     Digest, Timestamp,
+    document::Document,
     report::{Health, MachineAbout},
     state::{MachineState, Revision},
 };
@@ -39,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) about: MachineAbout,
     pub(crate) now: Box<dyn Fn() -> Timestamp + Send + Sync>,
     pub(crate) file: StateFile,
+    /// What `state` was read from; empty while there is none.
+    pub(crate) document: watch::Sender<Document>,
     pub(crate) state: watch::Sender<Option<Arc<MachineState>>>,
     pub(crate) standing: watch::Sender<Standing>,
     pub(crate) health: watch::Sender<Health>,
@@ -66,13 +69,16 @@ impl Replica {
         let ReplicaConfig { state_dir, control, about } = config;
         let identity = follow::identity(&state_dir)?;
         let file = StateFile::in_dir(&state_dir);
-        let state = file.load(about.role, &about.name)?.map(Arc::new);
+        let kept = file.load(about.role, &about.name)?;
+        let (document, state) =
+            kept.map_or_else(Default::default, |kept| (kept.document, Some(Arc::new(kept.state))));
         let replica = Replica(Arc::new(Shared {
             state_dir,
             control,
             about,
             now: Box::new(now),
             file,
+            document: watch::Sender::new(document),
             state: watch::Sender::new(state),
             standing: watch::Sender::default(),
             health: watch::Sender::default(),

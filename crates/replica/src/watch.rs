@@ -3,7 +3,7 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use nigh_proto::{
-    state::MachineState,
+    document::{Change, Document, DocumentError},
     watch::{Frame, SILENCE_MAX_MS},
 };
 use tokio::time::{Instant, timeout};
@@ -13,7 +13,7 @@ use crate::{
     frames::{BadStream, Frames},
     identity::{Identity, IdentityError},
     join::{self, JoinError},
-    keep::{self, KeepError, Verdict},
+    keep::{self, KeepError, Stored, Verdict},
     link::{self, CallError, Link, LinkError},
     replica::Shared,
     said::Said,
@@ -37,6 +37,8 @@ enum Ended {
     Closed,
     #[error("control sent what is no frame")]
     Bad(#[from] BadStream),
+    #[error("control sent what is no state, or a change of another one")]
+    Document(#[from] DocumentError),
     #[error("control sent a state for another machine")]
     NotMine,
     #[error(transparent)]
@@ -49,7 +51,9 @@ impl Ended {
         let random = backoff::random();
         match self {
             Ended::Call(error) if !error.needs_a_person() => backoff::wait(failures, random),
-            Ended::Silent | Ended::Closed | Ended::Bad(_) => backoff::wait(failures, random),
+            Ended::Silent | Ended::Closed | Ended::Bad(_) | Ended::Document(_) => {
+                backoff::wait(failures, random)
+            }
             Ended::Call(_) | Ended::Link(_) | Ended::NotMine | Ended::Keep(_) => {
                 backoff::refused_wait(random)
             }
@@ -138,6 +142,7 @@ async fn follow(
     let link = Link::new(&shared.control, identity, &shared.about.version)?;
     shared.link.send_replace(Some(link.clone()));
     let mut url = link.url("machine/v1/watch");
+    url.query_pairs_mut().append_pair("changes", "1");
     if let Some(revision) = shared.revision() {
         url.query_pairs_mut().append_pair("since", &revision.0.to_string());
     }
@@ -160,13 +165,21 @@ async fn follow(
 }
 
 async fn take(shared: &Shared, frame: Frame) -> Result<(), Ended> {
-    let Frame::State { state } = frame else { return Ok(()) };
+    match frame {
+        Frame::State { state } => take_whole(shared, state).await,
+        Frame::Change { change } => take_change(shared, change).await,
+        Frame::Heartbeat { .. } => Ok(()),
+    }
+}
+
+async fn take_whole(shared: &Shared, document: Document) -> Result<(), Ended> {
+    let stored = Stored::new(document)?;
     let (role, name) = (shared.about.role, &shared.about.name);
-    match keep::judge(role, name, shared.revision(), &state) {
-        Verdict::Take => store(shared, *state).await,
+    match keep::judge(role, name, shared.revision(), &stored.state) {
+        Verdict::Take => store(shared, stored, None).await,
         Verdict::Same => Ok(()),
         Verdict::Older { current } => {
-            let (offered, current) = (state.revision().0, current.0);
+            let (offered, current) = (stored.state.revision().0, current.0);
             tracing::warn!(offered, current, "refused a state older than the one that is here");
             Ok(())
         }
@@ -174,14 +187,30 @@ async fn take(shared: &Shared, frame: Frame) -> Result<(), Ended> {
     }
 }
 
+/// A change that does not fit ends the stream, and the next one begins with what is here.
+async fn take_change(shared: &Shared, change: Change) -> Result<(), Ended> {
+    let document = shared.document.borrow().changed(&change)?;
+    let stored = Stored::new(document)?;
+    let (role, name) = (shared.about.role, &shared.about.name);
+    match keep::judge(role, name, shared.revision(), &stored.state) {
+        Verdict::Take => store(shared, stored, Some(change)).await,
+        Verdict::Same | Verdict::Older { .. } => Ok(()),
+        Verdict::NotMine => Err(Ended::NotMine),
+    }
+}
+
 /// To disk first; whoever acts on the state sees it only then.
-async fn store(shared: &Shared, state: MachineState) -> Result<(), Ended> {
-    let state = Arc::new(state);
-    let (file, written) = (shared.file.clone(), Arc::clone(&state));
-    let stored = tokio::task::spawn_blocking(move || file.store(&written)).await;
-    stored.map_err(|panic| CallError::Garbled(panic.into()))??;
+async fn store(shared: &Shared, stored: Stored, change: Option<Change>) -> Result<(), Ended> {
+    let Stored { document, state } = stored;
+    let (file, written) = (shared.file.clone(), document.clone());
+    let kept = tokio::task::spawn_blocking(move || match change {
+        Some(change) => file.store_change(&written, &change),
+        None => file.store(&written),
+    });
+    kept.await.map_err(|panic| CallError::Garbled(panic.into()))??;
     tracing::debug!(revision = state.revision().0, "took a new state");
-    shared.state.send_replace(Some(state));
+    shared.document.send_replace(document);
+    shared.state.send_replace(Some(Arc::new(state)));
     Ok(())
 }
 

@@ -13,6 +13,7 @@ use axum::{
 };
 use futures_util::stream;
 use nigh_proto::{
+    document::Document,
     state::Revision,
     watch::{Frame, HEARTBEAT_MS},
 };
@@ -86,7 +87,7 @@ impl Stream {
         self.sent = Some(world.revision);
         let effective = self.app.effective();
         let state = state::of(&world, &effective.settings, machine, self.app.now());
-        Ok(Some(Frame::State { state: Box::new(state) }))
+        Ok(Some(Frame::State { state: Document::of(&state) }))
     }
 }
 

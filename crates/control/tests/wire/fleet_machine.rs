@@ -142,7 +142,7 @@ impl Watch {
     pub(crate) async fn state(&mut self) -> MachineState {
         loop {
             if let Frame::State { state } = self.frame().await.expect("the stream goes on") {
-                return *state;
+                return state.state().unwrap();
             }
         }
     }

@@ -67,7 +67,7 @@ async fn what_is_no_frame_or_for_another_machine_leaves_the_state_and_control_is
         pipe.send(bytes);
         pipe.closed().await;
         let watch = watches.next_soon().await;
-        assert_eq!(watch.query.as_deref(), Some("since=5"));
+        assert_eq!(watch.query.as_deref(), Some("changes=1&since=5"));
         assert_eq!((machine.revision(), home.revision_on_disk()), (Some(5), Some(5)));
         assert!(!machine.replica.is_connected());
         pipe = watch.open(200, &[]);
@@ -79,6 +79,39 @@ async fn what_is_no_frame_or_for_another_machine_leaves_the_state_and_control_is
 }
 
 #[tokio::test]
+async fn changes_are_acted_on_and_still_there_after_a_restart() {
+    let control = Control::start().await;
+    let (home, machine, _watches, pipe) = following(&control, 5).await;
+    let change = |since: u64, revision: u64, region: &str| {
+        let change = serde_json::json!({
+            "since": since, "revision": revision, "fields": {"region": region},
+            "lists": {"sites": {"drop": ["gone"]}},
+        });
+        format!("{{\"kind\":\"change\",\"change\":{change}}}\n")
+    };
+    for (since, revision) in [(5, 6), (6, 9)] {
+        pipe.send(change(since, revision, "eu-paris"));
+        machine.wait_for(revision).await;
+    }
+    drop((machine, control));
+    let again = home.start();
+    let state = again.replica.state().borrow().clone().unwrap();
+    let MachineState::Edge(state) = &*state else { panic!("this is an edge") };
+    assert_eq!((state.revision, state.region.as_str()), (Revision(9), "eu-paris"));
+}
+
+#[tokio::test]
+async fn a_change_of_another_revision_is_refused_and_control_is_asked_again() {
+    let control = Control::start().await;
+    let (_home, machine, mut watches, pipe) = following(&control, 5).await;
+    pipe.send("{\"kind\":\"change\",\"change\":{\"since\":4,\"revision\":6}}\n");
+    pipe.closed().await;
+    let watch = watches.next_soon().await;
+    assert_eq!(watch.query.as_deref(), Some("changes=1&since=5"));
+    assert_eq!(machine.revision(), Some(5));
+}
+
+#[tokio::test]
 async fn a_frame_longer_than_the_bound_is_not_read_to_its_end() {
     let control = Control::start().await;
     let (home, machine, mut watches, pipe) = following(&control, 5).await;
@@ -87,7 +120,7 @@ async fn a_frame_longer_than_the_bound_is_not_read_to_its_end() {
         pipe.send(piece.clone());
     }
     pipe.closed().await;
-    assert_eq!(watches.next().await.query.as_deref(), Some("since=5"));
+    assert_eq!(watches.next().await.query.as_deref(), Some("changes=1&since=5"));
     assert_eq!((machine.revision(), home.revision_on_disk()), (Some(5), Some(5)));
 }
 
@@ -160,7 +193,9 @@ fn dns_line(revision: u64) -> Vec<u8> {
         answer_addresses_max: 2,
         challenges: Vec::new(),
     });
-    let mut line = serde_json::to_vec(&Frame::State { state: Box::new(state) }).unwrap();
+    let mut line =
+        serde_json::to_vec(&Frame::State { state: nigh_proto::document::Document::of(&state) })
+            .unwrap();
     line.push(b'\n');
     line
 }

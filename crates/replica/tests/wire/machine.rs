@@ -4,6 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use nigh_proto::{
     Timestamp,
+    document::Document,
     report::{JoinRequest, MachineAbout, MachineRole, Ports},
     state::{EdgeState, MachineState, Revision},
     watch::Frame,
@@ -156,7 +157,7 @@ pub(crate) fn line_for(machine: &str, revision: u64) -> Vec<u8> {
         ticket_keys: Vec::new(),
         http_challenges: Vec::new(),
     });
-    frame(&Frame::State { state: Box::new(state) })
+    frame(&Frame::State { state: Document::of(&state) })
 }
 
 pub(crate) fn heartbeat(revision: u64) -> Vec<u8> {
