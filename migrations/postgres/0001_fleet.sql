@@ -1,4 +1,5 @@
 -- What the fleet should hold. Times are Unix milliseconds, digests 32 bytes, names as text.
+-- Names and ids are compared byte by byte (COLLATE "C"), as SQLite and control do.
 
 -- One row: control's number for the state of the fleet. It only rises, in the same transaction
 -- as the change that it describes.
@@ -16,23 +17,23 @@ CREATE TABLE authority (
 );
 
 CREATE TABLE sites (
-    name TEXT PRIMARY KEY,
+    name TEXT COLLATE "C" PRIMARY KEY,
     created_at BIGINT NOT NULL,
     -- The release served on the site's hosts.
-    active TEXT
+    active TEXT COLLATE "C"
 );
 
 CREATE TABLE hosts (
-    host TEXT PRIMARY KEY,
-    site TEXT NOT NULL REFERENCES sites (name) ON DELETE CASCADE,
+    host TEXT COLLATE "C" PRIMARY KEY,
+    site TEXT COLLATE "C" NOT NULL REFERENCES sites (name) ON DELETE CASCADE,
     is_default BOOLEAN NOT NULL,
     created_at BIGINT NOT NULL
 );
 CREATE INDEX hosts_by_site ON hosts (site);
 
 CREATE TABLE releases (
-    id TEXT PRIMARY KEY,
-    site TEXT NOT NULL REFERENCES sites (name) ON DELETE CASCADE,
+    id TEXT COLLATE "C" PRIMARY KEY,
+    site TEXT COLLATE "C" NOT NULL REFERENCES sites (name) ON DELETE CASCADE,
     state TEXT NOT NULL,
     manifest BYTEA NOT NULL,
     rules BYTEA NOT NULL,
@@ -61,9 +62,9 @@ CREATE INDEX releases_by_site ON releases (site, id);
 CREATE INDEX releases_by_state ON releases (state);
 
 CREATE TABLE machines (
-    name TEXT PRIMARY KEY,
+    name TEXT COLLATE "C" PRIMARY KEY,
     -- New with every join, and in the machine's certificate: an older certificate is void.
-    id TEXT NOT NULL UNIQUE,
+    id TEXT COLLATE "C" NOT NULL UNIQUE,
     role TEXT NOT NULL,
     -- JSON of what the machine said of itself last.
     about TEXT NOT NULL,
@@ -73,8 +74,8 @@ CREATE TABLE machines (
 
 -- Edges that do not serve a site's active release yet.
 CREATE TABLE lagging (
-    site TEXT NOT NULL REFERENCES sites (name) ON DELETE CASCADE,
-    machine TEXT NOT NULL REFERENCES machines (name) ON DELETE CASCADE,
+    site TEXT COLLATE "C" NOT NULL REFERENCES sites (name) ON DELETE CASCADE,
+    machine TEXT COLLATE "C" NOT NULL REFERENCES machines (name) ON DELETE CASCADE,
     PRIMARY KEY (site, machine)
 );
 
@@ -82,16 +83,16 @@ CREATE TABLE lagging (
 CREATE TABLE join_tokens (
     hash BYTEA PRIMARY KEY,
     role TEXT NOT NULL,
-    machine TEXT NOT NULL,
+    machine TEXT COLLATE "C" NOT NULL,
     created_at BIGINT NOT NULL,
     expires_at BIGINT NOT NULL
 );
 
 -- Only BLAKE3 of the secret is kept.
 CREATE TABLE tokens (
-    id TEXT PRIMARY KEY,
+    id TEXT COLLATE "C" PRIMARY KEY,
     hash BYTEA NOT NULL UNIQUE,
-    name TEXT NOT NULL,
+    name TEXT COLLATE "C" NOT NULL,
     scope TEXT NOT NULL,
     -- JSON list of site names; empty: every site.
     sites TEXT NOT NULL,
@@ -102,7 +103,7 @@ CREATE TABLE tokens (
 
 CREATE TABLE certificates (
     -- `site:<name>` or `previews`.
-    id TEXT PRIMARY KEY,
+    id TEXT COLLATE "C" PRIMARY KEY,
     -- JSON list of names.
     names TEXT NOT NULL,
     chain_pem TEXT NOT NULL,

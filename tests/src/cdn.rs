@@ -10,6 +10,7 @@ use nigh_proto::{
 use nigh_testkit::{
     Fleet, FleetBuilder, Visitor,
     config::{self, ZONE},
+    postgres::DatabaseKind,
     tree,
 };
 use tempfile::TempDir;
@@ -26,9 +27,10 @@ pub struct Cdn {
     pub person: Person,
 }
 
-/// A fleet of so many edges, and the usual one DNS server, of the program under test.
+/// A fleet of so many edges, and the usual one DNS server, of the program under test, on the
+/// database that the tests are to run on.
 pub fn fleet(edges: usize) -> FleetBuilder {
-    Fleet::builder(binary::nigh()).edges(edges)
+    Fleet::builder(binary::nigh()).edges(edges).database(DatabaseKind::of_tests())
 }
 
 /// A new folder that holds these texts.

@@ -50,8 +50,6 @@ pub enum StartError {
     Config(#[from] InvalidConfig),
     #[error("the state directory cannot be used")]
     State(#[from] LockError),
-    #[error("the secrets in the database cannot be opened")]
-    Seal(#[from] KeyFileError),
     #[error(transparent)]
     Database(#[from] store::OpenError),
     #[error("the database cannot be read")]
@@ -147,7 +145,7 @@ async fn open(effective: Effective, context: &Context) -> Result<App, StartError
     let config = &effective.config;
     let dir = config.state_dir.clone();
     let database = dir.join("control.db");
-    let seal = open_seal(config, &database)?;
+    let seal = |is_new| open_seal(config, is_new);
     let store = Store::open(config.database.url.as_deref(), &database, seal).await?;
     let blobs = Blobs::open(&dir.join("blobs"), config.blobs.reserve_bytes).await?;
     let now = context.clock.now().into();
@@ -178,15 +176,10 @@ async fn open(effective: Effective, context: &Context) -> Result<App, StartError
     Ok(App::start(parts).await?)
 }
 
-/// The key is made only together with the database: a new one would open nothing of an old one.
-fn open_seal(config: &ControlConfig, database: &Path) -> Result<Seal, KeyFileError> {
-    match &config.secrets.key_file {
-        Some(file) => Seal::open(file, false),
-        None => {
-            let is_new = config.database.url.is_none() && !database.exists();
-            Seal::open(&config.state_dir.join(KEY_FILE), is_new)
-        }
-    }
+/// The key of the database's secrets, made only for a new database.
+fn open_seal(config: &ControlConfig, is_new: bool) -> Result<Seal, KeyFileError> {
+    let own = config.state_dir.join(KEY_FILE);
+    Seal::open(config.secrets.key_file.as_ref().unwrap_or(&own), is_new)
 }
 
 /// Writes the secret before the token exists: a crash between the two only writes another one.

@@ -40,7 +40,7 @@ pub(crate) use sites::{HostRow, SiteRow};
 pub(crate) use tokens::TokenRow;
 pub(crate) use variants::VariantRow;
 
-use crate::seal::Seal;
+use crate::seal::{KeyFileError, Seal};
 use sql::{Connection, Pool, query};
 
 /// How long a statement waits for another process that has the file, such as a backup.
@@ -71,71 +71,27 @@ pub(crate) struct Tx {
 impl Store {
     /// Opens the database at `url` (`sqlite:PATH` or `postgres://…`), or `default_file`, and brings
     /// its schema up to date.
+    ///
+    /// `seal` is asked for the key, and told whether the database is new: only then may it make
+    /// one, since another key would open nothing of an old one.
     pub(crate) async fn open(
         url: Option<&str>,
         default_file: &Path,
-        seal: Seal,
+        seal: impl FnOnce(bool) -> Result<Seal, KeyFileError>,
     ) -> Result<Self, OpenError> {
-        match url {
+        let (writer, reader) = match url {
             Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
-                Self::open_postgres(url, seal).await
+                open_postgres(url).await?
             }
             Some(url) => {
                 let options = SqliteConnectOptions::from_str(url).map_err(OpenError::Url)?;
-                Self::open_sqlite(options, seal).await
+                open_sqlite(options).await?
             }
-            None => {
-                let options = SqliteConnectOptions::new().filename(default_file);
-                Self::open_sqlite(options, seal).await
-            }
-        }
-    }
-
-    /// The file is made readable for its owner only: it tells who may do what.
-    async fn open_sqlite(options: SqliteConnectOptions, seal: Seal) -> Result<Self, OpenError> {
-        let file = options.get_filename().to_path_buf();
-        create_private(&file).map_err(|source| OpenError::File { file: file.clone(), source })?;
-        let options = options
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(BUSY_TIMEOUT)
-            .foreign_keys(true);
-        let database = file.display().to_string();
-        let open = |source| OpenError::Open { database: database.clone(), source };
-        let writer = SqlitePoolOptions::new()
-            .max_connections(1)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .connect_with(options.clone())
-            .await
-            .map_err(open)?;
-        sqlx::migrate!("../../migrations/sqlite")
-            .run(&writer)
-            .await
-            .map_err(|source| OpenError::Migrate { database: database.clone(), source })?;
-        let reader = SqlitePoolOptions::new()
-            .max_connections(READERS_MAX)
-            .min_connections(1)
-            .connect_with(options)
-            .await
-            .map_err(open)?;
-        Ok(Self { writer: Pool::Sqlite(writer), reader: Pool::Sqlite(reader), seal })
-    }
-
-    async fn open_postgres(url: &str, seal: Seal) -> Result<Self, OpenError> {
-        let options = PgConnectOptions::from_str(url).map_err(OpenError::Url)?;
-        let database =
-            format!("{} on {}", options.get_database().unwrap_or("nigh"), options.get_host());
-        let pool = PgPoolOptions::new()
-            .max_connections(CONNECTIONS_MAX)
-            .connect_with(options)
-            .await
-            .map_err(|source| OpenError::Open { database: database.clone(), source })?;
-        sqlx::migrate!("../../migrations/postgres")
-            .run(&pool)
-            .await
-            .map_err(|source| OpenError::Migrate { database, source })?;
-        Ok(Self { writer: Pool::Postgres(pool.clone()), reader: Pool::Postgres(pool), seal })
+            None => open_sqlite(SqliteConnectOptions::new().filename(default_file)).await?,
+        };
+        let authorities: i64 = query("SELECT count(*) FROM authority").scalar(&reader).await?;
+        let seal = seal(authorities == 0)?;
+        Ok(Self { writer, reader, seal })
     }
 
     /// Begins a transaction; waits for the one before it.
@@ -201,6 +157,53 @@ impl Tx {
         .await?;
         Ok(revision.unsigned_abs())
     }
+}
+
+/// The file is made readable for its owner only: it tells who may do what.
+async fn open_sqlite(options: SqliteConnectOptions) -> Result<(Pool, Pool), OpenError> {
+    let file = options.get_filename().to_path_buf();
+    create_private(&file).map_err(|source| OpenError::File { file: file.clone(), source })?;
+    let options = options
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(BUSY_TIMEOUT)
+        .foreign_keys(true);
+    let database = file.display().to_string();
+    let open = |source| OpenError::Open { database: database.clone(), source };
+    let writer = SqlitePoolOptions::new()
+        .max_connections(1)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .connect_with(options.clone())
+        .await
+        .map_err(open)?;
+    sqlx::migrate!("../../migrations/sqlite")
+        .run(&writer)
+        .await
+        .map_err(|source| OpenError::Migrate { database: database.clone(), source })?;
+    let reader = SqlitePoolOptions::new()
+        .max_connections(READERS_MAX)
+        .min_connections(1)
+        .connect_with(options)
+        .await
+        .map_err(open)?;
+    Ok((Pool::Sqlite(writer), Pool::Sqlite(reader)))
+}
+
+async fn open_postgres(url: &str) -> Result<(Pool, Pool), OpenError> {
+    let options = PgConnectOptions::from_str(url).map_err(OpenError::Url)?;
+    let database =
+        format!("{} on {}", options.get_database().unwrap_or("nigh"), options.get_host());
+    let pool = PgPoolOptions::new()
+        .max_connections(CONNECTIONS_MAX)
+        .connect_with(options)
+        .await
+        .map_err(|source| OpenError::Open { database: database.clone(), source })?;
+    sqlx::migrate!("../../migrations/postgres")
+        .run(&pool)
+        .await
+        .map_err(|source| OpenError::Migrate { database, source })?;
+    Ok((Pool::Postgres(pool.clone()), Pool::Postgres(pool)))
 }
 
 fn create_private(file: &PathBuf) -> std::io::Result<()> {

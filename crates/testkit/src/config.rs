@@ -60,6 +60,13 @@ pub fn control(
     ))
 }
 
+/// What `control.toml` says besides when its database is on PostgreSQL.
+pub fn on_postgres(url: &str, key_file: &Path) -> Result<Table> {
+    let url = Value::String(url.to_owned());
+    let key_file = quoted(key_file);
+    table(&format!("[database]\nurl = {url}\n[secrets]\nkey_file = {key_file}"))
+}
+
 /// Where one edge is and how it reaches control.
 #[derive(Clone, Copy, Debug)]
 pub struct EdgeSettings<'a> {

@@ -21,6 +21,7 @@ use crate::{
     geo_fixture,
     layout::Layout,
     place::{PLACES, Place},
+    postgres::{Database, DatabaseKind},
     process::{Process, Program},
     visitor::Visitor,
 };
@@ -41,6 +42,7 @@ pub struct FleetBuilder {
     edge: Table,
     dns_config: Table,
     environment: Vec<(String, String)>,
+    database: DatabaseKind,
 }
 
 /// A running fleet. Dropping it ends every child.
@@ -53,7 +55,8 @@ pub struct Fleet {
     layout: Layout,
     client: Client,
     token: String,
-    /// After the processes, so that they are gone when their folder is removed.
+    /// After the processes, so that they are gone when what they use is removed.
+    database: Option<Database>,
     dir: Folder,
 }
 
@@ -93,6 +96,7 @@ impl FleetBuilder {
             edge: Table::new(),
             dns_config: Table::new(),
             environment: Vec::new(),
+            database: DatabaseKind::Sqlite,
         }
     }
 
@@ -111,6 +115,12 @@ impl FleetBuilder {
     /// Keeps everything in `dir` for the next fleet there.
     pub fn keep_in(mut self, dir: impl Into<PathBuf>) -> Self {
         self.dir = Some(dir.into());
+        self
+    }
+
+    /// Which database control works on: SQLite unless told otherwise.
+    pub const fn database(mut self, database: DatabaseKind) -> Self {
+        self.database = database;
         self
     }
 
@@ -169,8 +179,22 @@ impl FleetBuilder {
         Ok(dir)
     }
 
+    /// A database of the fleet's own, and control's configuration to use it.
+    fn make_database(&mut self, dir: &Path) -> Result<Option<Database>> {
+        let Some(database) = self.database.make()? else { return Ok(None) };
+        if self.dir.is_some() {
+            bail!("a fleet on PostgreSQL cannot be kept: its database goes with it");
+        }
+        let key_file = dir.join("config").join("secret.key");
+        let mut control = config::on_postgres(&database.url(), &key_file)?;
+        config::merge(&mut control, &self.control);
+        self.control = control;
+        Ok(Some(database))
+    }
+
     /// Starts control, whose addresses and CA everything else needs.
-    async fn assemble(self, dir: Folder, mut layout: Layout) -> Result<Fleet> {
+    async fn assemble(mut self, dir: Folder, mut layout: Layout) -> Result<Fleet> {
+        let database = self.make_database(dir.path())?;
         let mut control = self.process(dir.path(), "control", "control")?;
         self.write_control_config(dir.path(), &layout)?;
         let listeners = control.start().await?;
@@ -194,7 +218,7 @@ impl FleetBuilder {
         let client = client.with_patience(Patience::for_each_call(Duration::from_secs(10)));
         let (dns, edges) =
             (self.dns_machines(dir.path(), &layout)?, self.edge_machines(dir.path())?);
-        Ok(Fleet { builder: self, control, dns, edges, layout, client, token, dir })
+        Ok(Fleet { builder: self, control, dns, edges, layout, client, token, database, dir })
     }
 
     fn dns_machines(&self, dir: &Path, layout: &Layout) -> Result<Vec<Machine>> {
@@ -301,6 +325,11 @@ impl Fleet {
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .to_vec()
+    }
+
+    /// Its database, when that is not SQLite.
+    pub const fn database(&self) -> Option<&Database> {
+        self.database.as_ref()
     }
 
     pub const fn control(&self) -> &Process {

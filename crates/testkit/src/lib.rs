@@ -2,7 +2,7 @@
 //!
 //! `place` says where edges and visitors are. `listeners` and `process` run one `nigh serve` child;
 //! `config` writes what it reads; `ports` finds addresses for edges; `layout` remembers them. `fleet`
-//! puts control, DNS servers and edges together. `visitor` fetches like a browser, `dig` asks like a
+//! puts control, DNS servers and edges together; `postgres` is a database server for it. `visitor` fetches like a browser, `dig` asks like a
 //! resolver, `tree` makes and compares folders; `mmdb` with `geo_fixture` makes a world of networks.
 
 pub mod config;
@@ -14,6 +14,7 @@ pub mod listeners;
 pub mod mmdb;
 pub mod place;
 pub mod ports;
+pub mod postgres;
 pub mod process;
 pub mod tree;
 mod visitor;

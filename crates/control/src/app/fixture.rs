@@ -8,6 +8,7 @@ use nigh_proto::{
     api::{NewPreview, NewRelease, NewSite, ReleaseView},
     rules::RuleSet,
 };
+use nigh_testkit::postgres::{Database, DatabaseKind};
 use tokio_util::sync::CancellationToken;
 
 use super::{App, Begun, Effective, Parts};
@@ -26,6 +27,8 @@ pub(crate) struct Fixture {
     pub app: App,
     pub hand: Hand,
     pub dir: tempfile::TempDir,
+    /// Removed with the rest, unless it is in `dir`.
+    _database: Option<Database>,
 }
 
 pub(crate) fn docs() -> SiteName {
@@ -38,11 +41,14 @@ impl Fixture {
         let dir = tempfile::tempdir().unwrap();
         let (clock, hand) = Clock::manual(SystemTime::now());
         let authority = Authority::generate(clock.now().into()).unwrap();
+        let database = DatabaseKind::of_tests().make().unwrap();
+        let url = database.as_ref().map(Database::url);
+        let seal = |_| Ok(Seal::new([7; 32]));
+        let store = Store::open(url.as_deref(), &dir.path().join("control.db"), seal).await;
+        let store = store.unwrap();
         let parts = Parts {
             effective: Effective::new(ControlConfig::new(dir.path().into())).unwrap(),
-            store: Store::open(None, &dir.path().join("control.db"), Seal::new([7; 32]))
-                .await
-                .unwrap(),
+            store,
             blobs: Blobs::open(&dir.path().join("blobs"), None).await.unwrap(),
             authority: Authority::open(&authority).unwrap(),
             clock,
@@ -52,7 +58,7 @@ impl Fixture {
         };
         let app = App::start(parts).await.unwrap();
         app.create_site(NewSite { name: docs(), hosts: Vec::new() }).await.unwrap();
-        Fixture { app, hand, dir }
+        Fixture { app, hand, dir, _database: database }
     }
 
     /// Pushes one page and finalizes; nobody has let it go live yet.

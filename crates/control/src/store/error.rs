@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use sqlx::error::ErrorKind;
 
-use crate::seal::WrongKey;
+use crate::seal::{KeyFileError, WrongKey};
 
 /// Why the database was not opened.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +22,10 @@ pub enum OpenError {
         "cannot bring the database {database} to this version's schema; was it used by a newer nigh?"
     )]
     Migrate { database: String, source: sqlx::migrate::MigrateError },
+    #[error("the database cannot be read")]
+    Read(#[from] StoreError),
+    #[error("the secrets in the database cannot be opened")]
+    Seal(#[from] KeyFileError),
 }
 
 /// Why a query gave no answer.

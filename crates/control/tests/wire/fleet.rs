@@ -10,6 +10,7 @@ use nigh_proto::{
     api::{NewRelease, Problem, ReleaseBegun, ReleaseState, ReleaseView},
     rules::RuleSet,
 };
+use nigh_testkit::postgres::{Database, DatabaseKind};
 use reqwest::{Method, Response, StatusCode};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -18,6 +19,8 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 /// A running control and an administrator who calls it.
 pub(crate) struct Fleet {
     pub dir: tempfile::TempDir,
+    /// `None` when it is in the folder.
+    pub database: Option<Database>,
     pub server: ControlServer,
     pub http: reqwest::Client,
     pub token: String,
@@ -40,17 +43,21 @@ impl Fleet {
     }
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut ControlConfig), clock: Clock) -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), change, clock).await
+        let database = DatabaseKind::of_tests().make().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), database, change, clock).await
     }
 
     pub(crate) async fn start_in(
         dir: tempfile::TempDir,
+        database: Option<Database>,
         change: impl FnOnce(&mut ControlConfig),
         clock: Clock,
     ) -> Self {
         // Whoever comes first has set it; all set the same.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let mut config = config(dir.path().join("state"));
+        config.database.url = database.as_ref().map(Database::url);
+        config.secrets.key_file = database.as_ref().map(|_| dir.path().join("secret.key"));
         change(&mut config);
         let context = Context { clock, ..Context::new("control", "0.0.0") };
         let server = ControlServer::start(config, context).await.unwrap();
@@ -70,14 +77,15 @@ impl Fleet {
             api: format!("https://localhost:{}", api.port()),
             machines: format!("https://localhost:{}", machines.port()),
             dir,
+            database,
         }
     }
 
     /// Stops control and starts it again in the same folder.
     pub(crate) async fn restart(self) -> Self {
-        let Fleet { dir, server, .. } = self;
+        let Fleet { dir, database, server, .. } = self;
         server.stop().await;
-        Self::start_in(dir, |_| {}, Clock::system()).await
+        Self::start_in(dir, database, |_| {}, Clock::system()).await
     }
 
     pub(crate) fn ca_pem(&self) -> String {

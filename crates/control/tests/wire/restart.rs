@@ -72,12 +72,12 @@ async fn a_blob_that_control_has_lost_is_asked_for_again() {
     let files = [("index.html", "one")];
     let pushed = fleet.push("docs", &files).await;
     fleet.until_active(&pushed).await;
-    let Fleet { dir, server, .. } = fleet;
+    let Fleet { dir, database, server, .. } = fleet;
     server.stop().await;
     for pack in std::fs::read_dir(dir.path().join("state/blobs/packs")).unwrap() {
         std::fs::remove_file(pack.unwrap().path()).unwrap();
     }
-    let fleet = Fleet::start_in(dir, |_| {}, Clock::system()).await;
+    let fleet = Fleet::start_in(dir, database, |_| {}, Clock::system()).await;
     let begun = fleet.begin("docs", &files).await;
     assert_eq!(begun.missing, [Digest::of(b"one")]);
 }
@@ -92,9 +92,9 @@ async fn sites_have_certificates_as_the_configuration_says_now() {
     let state = edge.watch(0).await.edge_state().await;
     let name = "docs.nigh.test".parse().unwrap();
     assert!(state.certificates.iter().any(|certificate| certificate.names.contains(&name)));
-    let Fleet { dir, server, .. } = fleet;
+    let Fleet { dir, database, server, .. } = fleet;
     server.stop().await;
-    let fleet = Fleet::start_in(dir, without, Clock::system()).await;
+    let fleet = Fleet::start_in(dir, database, without, Clock::system()).await;
     edge.url = fleet.machines.clone();
     assert_eq!(edge.watch(0).await.edge_state().await.certificates, []);
 }
