@@ -43,7 +43,7 @@ impl Snapshot {
         geo: Geo,
         health: impl FnMut(&MachineName) -> Health,
     ) -> (Self, Vec<ZoneProblem>) {
-        let (zones, problems) = Zones::compile(&state.zones, &state.sites);
+        let (zones, problems) = Zones::compile(&state.zones, &state.sites, &state.challenges);
         let snapshot = Self {
             revision: state.revision,
             machine: state.machine.clone(),

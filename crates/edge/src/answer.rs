@@ -1,6 +1,6 @@
 //! What does this edge answer to a request?
 //!
-//! Each step answers or hands on: the health page, the host, the way to HTTPS, the method, the
+//! Each step answers or hands on: the health page, the host, an authority's challenge, the way to HTTPS, the method, the
 //! release.
 
 use std::{borrow::Cow, sync::Arc};
@@ -23,6 +23,8 @@ use crate::{
 
 /// Kept for nigh itself, on every host.
 const HEALTH_PATH: &str = "/.well-known/nigh/health";
+/// Where an authority looks before it signs a certificate (RFC 8555, section 8.3).
+const CHALLENGE_PATH: &str = "/.well-known/acme-challenge/";
 const NOINDEX: HeaderValue = HeaderValue::from_static("noindex");
 
 /// Answers one request. Never fails: whatever is wrong is an answer too.
@@ -35,6 +37,9 @@ pub(crate) async fn answer(edge: &Edge, visitor: &Visitor, request: &Request<()>
         let words = "name one host in Host or :authority\n";
         return bare(plain::text(method, StatusCode::BAD_REQUEST, words));
     };
+    if let Some(response) = challenge(edge, request, &host) {
+        return bare(response);
+    }
     let serving = edge.world.load().serving(&host).cloned();
     let Some(serving) = serving.filter(|_| is_covered(edge, visitor, &host)) else {
         return bare(unknown_host(edge, visitor, method, &host));
@@ -56,6 +61,18 @@ fn health(edge: &Edge, method: &Method) -> Response<AnswerBody> {
     } else {
         plain::text(method, StatusCode::SERVICE_UNAVAILABLE, "not serving\n")
     }
+}
+
+/// The answer to an authority's challenge, whether or not the host is served here yet. Any other
+/// token is a path like all others.
+fn challenge(edge: &Edge, request: &Request<()>, host: &str) -> Option<Response<AnswerBody>> {
+    let token = request.uri().path().strip_prefix(CHALLENGE_PATH)?;
+    let method = request.method();
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return None;
+    }
+    let world = edge.world.load();
+    Some(plain::challenge(method, world.challenge(host, token)?))
 }
 
 /// Whether the connection was opened for this host, or for one with the same certificate.

@@ -11,10 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     access_log::AccessLog,
+    certificates::Keyring,
     conduct::Conduct,
     metrics::{Cache, Metrics, SiteCounters},
     shelf::Shelf,
-    tls::Keyring,
+    tickets::Tickets,
     world::World,
 };
 
@@ -25,6 +26,7 @@ pub(crate) struct Edge {
     pub(crate) world: ArcSwap<World>,
     pub(crate) shelf: Shelf,
     pub(crate) keyring: Keyring,
+    pub(crate) tickets: Tickets,
     pub(crate) clock: Clock,
     pub(crate) metrics: Arc<Metrics>,
     /// Counts requests for hosts that are not known.

@@ -1,20 +1,22 @@
 //! Serves sites from this machine's own disk over HTTP/1.1 and HTTP/2.
 //!
 //! `server` starts it all. Requests: `connection` accepts and bounds them (`places`,
-//! `conduct`, `stall`, `line_ends`, `tls`), `service` counts and logs them, `answer` decides with `authority` and `respond` what they get,
+//! `conduct`, `stall`, `line_ends`, `tls` with `certificates` and `tickets`), `service` counts and logs them, `answer` decides with `authority` and `respond` what they get,
 //! `body` sends it. What is served is a `world`, an immutable snapshot. The way there: the replica
 //! brings a state, `stager` sees what it needs, `stage` fetches through `intake` from a `source`,
-//! `load` builds releases. `shelf` holds bytes in memory; `checked`, `heal` and `upkeep` keep those on
+//! `load` builds releases, `credentials` takes certificates over once `proof` says that they work. `shelf` holds bytes in memory; `checked`, `heal` and `upkeep` keep those on
 //! disk whole.
 
 mod access_log;
 mod answer;
 mod authority;
 mod body;
+mod certificates;
 mod checked;
 mod conduct;
 mod config;
 mod connection;
+mod credentials;
 mod edge;
 mod heal;
 mod intake;
@@ -24,6 +26,7 @@ mod machine_metrics;
 mod metrics;
 mod places;
 mod plain;
+mod proof;
 mod respond;
 mod server;
 mod service;
@@ -32,6 +35,7 @@ mod source;
 mod stage;
 mod stager;
 mod stall;
+mod tickets;
 mod tls;
 mod upkeep;
 mod world;

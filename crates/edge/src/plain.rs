@@ -24,6 +24,13 @@ pub(crate) fn text(
     response
 }
 
+/// An answer to an authority that asks whether this edge is the host's (RFC 8555, section 8.3).
+pub(crate) fn challenge(method: &Method, words: &str) -> Response<AnswerBody> {
+    let mut response = with_body(method, StatusCode::OK, words.to_owned());
+    response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
+    response
+}
+
 /// A few words with the fields that the site's rules ask for.
 pub(crate) fn with_fields(
     method: &Method,
@@ -43,10 +50,12 @@ pub(crate) fn append(headers: &mut HeaderMap, fields: &FieldSet) {
     }
 }
 
-fn with_body(method: &Method, status: StatusCode, words: &'static str) -> Response<AnswerBody> {
+fn with_body(method: &Method, status: StatusCode, words: impl Into<Bytes>) -> Response<AnswerBody> {
+    let words = words.into();
+    let length = words.len();
     let mut response = Response::new(match *method {
         Method::HEAD => AnswerBody::empty(),
-        _ => AnswerBody::bytes(Bytes::from_static(words.as_bytes())),
+        _ => AnswerBody::bytes(words),
     });
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -54,7 +63,7 @@ fn with_body(method: &Method, status: StatusCode, words: &'static str) -> Respon
     // 204 has no body and no length (RFC 9110, section 8.6).
     if status != StatusCode::NO_CONTENT {
         headers.insert(header::CONTENT_TYPE, TEXT);
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(words.len()));
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
     response
 }

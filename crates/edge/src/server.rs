@@ -16,6 +16,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     access_log::{AccessLog, LogFileError},
+    certificates::Keyring,
     config::{EdgeConfig, InvalidConfig},
     connection::Port,
     edge::{CacheStatusValues, Edge},
@@ -28,7 +29,8 @@ use crate::{
     source::BlobSource,
     stage::Stage,
     stager::Stager,
-    tls::{self, Keyring},
+    tickets::Tickets,
+    tls,
     upkeep::Upkeep,
     world::World,
 };
@@ -183,7 +185,7 @@ impl Bound {
         context: &Context,
         edge: &Arc<Edge>,
     ) -> Result<(), StartError> {
-        let tls = Arc::new(tls::server_config(edge.keyring.clone())?);
+        let tls = Arc::new(tls::server_config(edge.keyring.clone(), edge.tickets.clone())?);
         let limits = &config.limits;
         let port = Port {
             edge: Arc::clone(edge),
@@ -267,6 +269,7 @@ fn assemble(
         world: ArcSwap::from_pointee(World::default()),
         shelf: Shelf::new(store, hot, healer, config.limits.disk_reads_max),
         keyring: Keyring::default(),
+        tickets: Tickets::new(context.clock.clone())?,
         clock: context.clock.clone(),
         no_site: metrics.no_site(),
         metrics,

@@ -15,7 +15,7 @@ use nigh_daemon::{Tasks, readiness::Condition};
 use nigh_proto::{
     ReleaseId, SiteName,
     report::{SiteReport, StageFailure},
-    state::{Certificate, EdgeState, MachineState, SiteState},
+    state::{EdgeState, MachineState, SiteState},
 };
 use nigh_replica::{Replica, Standing};
 use tokio::{
@@ -25,10 +25,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    credentials::Credentials,
     edge::Edge,
     load::{Loaded, Looked, Wanted, grace_until, wanted_form},
     stage::{Event, Progress, Stage},
-    tls::Certificates,
     world::{self, Releases, Served, World},
 };
 
@@ -45,7 +45,7 @@ pub(crate) struct Stager {
     pub(crate) served_path: PathBuf,
     releases: Releases,
     served: Served,
-    certificates: Vec<Certificate>,
+    credentials: Credentials,
     work: HashMap<ReleaseId, Work>,
     turns: HashMap<SiteName, Arc<Mutex<()>>>,
     lagging_since: Option<Instant>,
@@ -69,6 +69,7 @@ impl Stager {
         served_path: PathBuf,
     ) -> Self {
         Stager {
+            credentials: Credentials::new(&edge),
             edge,
             replica,
             stage,
@@ -77,7 +78,6 @@ impl Stager {
             served: read_served(&served_path),
             served_path,
             releases: Releases::new(),
-            certificates: Vec::new(),
             work: HashMap::new(),
             turns: HashMap::new(),
             lagging_since: None,
@@ -148,26 +148,11 @@ impl Stager {
         let sites: HashSet<&SiteName> = state.sites.iter().map(|site| &site.name).collect();
         self.turns.retain(|site, _| sites.contains(site));
         self.served.retain(|site, _| sites.contains(site));
-        if self.certificates != state.certificates {
-            self.replace_certificates(state);
-        }
+        self.credentials.take(state).await;
         for wanted in wanted {
             self.begin(wanted);
         }
         self.publish(state).await;
-    }
-
-    fn replace_certificates(&mut self, state: &EdgeState) {
-        self.edge.keyring.replace(Certificates::read(&state.certificates));
-        self.certificates.clone_from(&state.certificates);
-        let not_after = &self.edge.metrics.certificate_not_after;
-        not_after.clear();
-        for certificate in &state.certificates {
-            for name in &certificate.names {
-                let gauge = not_after.get_or_create(&vec![("name", name.to_string())]).clone();
-                gauge.set(certificate.not_after.unix_ms() / 1000);
-            }
-        }
     }
 
     /// Starts what has to be done for a release, if anything has.
@@ -235,7 +220,7 @@ impl Stager {
         self.replica.report(Standing {
             revision: Some(state.revision),
             sites,
-            certificates: Vec::new(),
+            certificates: self.credentials.reports(),
         });
         let is_lagging =
             state.sites.iter().any(|site| site.active.as_ref() != served.get(&site.name));

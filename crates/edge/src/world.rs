@@ -22,6 +22,8 @@ use crate::{
 #[derive(Debug, Default)]
 pub(crate) struct World {
     hosts: HashMap<Box<str>, Arc<Serving>>,
+    /// What authorities are answered, by host and token.
+    challenges: HashMap<Box<str>, HashMap<Box<str>, Box<str>>>,
     /// Whether there is a state at all.
     pub(crate) has_state: bool,
 }
@@ -93,7 +95,20 @@ impl World {
                 hosts.insert(preview.host.as_str().into(), Arc::new(serving));
             }
         }
-        World { hosts, has_state: true }
+        let mut challenges = HashMap::<Box<str>, HashMap<_, _>>::new();
+        for challenge in &state.http_challenges {
+            let of_host = challenges.entry(challenge.host.as_str().into()).or_default();
+            of_host.insert(
+                challenge.token.as_str().into(),
+                challenge.key_authorization.as_str().into(),
+            );
+        }
+        World { hosts, challenges, has_state: true }
+    }
+
+    /// The key authorization that an authority wants to see for `token` of `host`.
+    pub(crate) fn challenge(&self, host: &str, token: &str) -> Option<&str> {
+        Some(self.challenges.get(host)?.get(token)?)
     }
 }
 

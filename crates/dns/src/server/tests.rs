@@ -119,6 +119,28 @@ async fn a_restarted_server_answers_from_its_disk_with_control_gone() {
     alone.stop().await;
 }
 
+#[tokio::test]
+async fn dig_sees_what_an_authority_looks_for() {
+    let name = "_acme-challenge.docs.nigh.test";
+    let challenge = |value: &str| nigh_proto::state::DnsChallenge {
+        name: name.parse().unwrap(),
+        value: value.to_owned(),
+    };
+    let challenges = vec![challenge("first-of_two"), challenge("second-of_two")];
+    let alone = Alone::start(Some(DnsState { challenges, ..state() })).await;
+    for option in ["+notcp", "+tcp"] {
+        let question = nigh_testkit::dig::Question::new(alone.address(), name, "TXT");
+        let reply = question.option(option).ask().await.unwrap();
+        assert_eq!(reply.status, "NOERROR");
+        assert!(reply.flags.contains("aa"));
+        let mut texts = reply.data("TXT");
+        texts.sort_unstable();
+        assert_eq!(texts, ["\"first-of_two\"", "\"second-of_two\""]);
+        assert!(reply.answers.iter().all(|record| record.ttl_s == 1));
+    }
+    alone.stop().await;
+}
+
 /// Puts a GeoIP file in place that has 198.51.101.0/24 at `longitude`.
 fn put_geoip(path: &std::path::Path, longitude: f64) {
     use nigh_testkit::mmdb::{self, Record, RecordSize};

@@ -3,12 +3,12 @@
 //! Control refuses what is wrong before it gets here; what still is wrong costs its own record and
 //! never the zone, since a zone that is not served is worse.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use nigh_proto::{
     Host,
-    state::DnsSite,
-    zone::{self as proto, DnsName},
+    state::{DnsChallenge, DnsSite},
+    zone::{self as proto, DnsName, RecordData},
 };
 
 use super::{Node, Zone, Zones};
@@ -20,6 +20,9 @@ use crate::{
 
 /// TTL of a zone's SOA and NS records. They change when name servers do.
 const APEX_TTL_S: u32 = 3_600;
+
+/// TTL of what authorities look for: a resolver must not keep the last attempt's.
+const CHALLENGE_TTL_S: u32 = 1;
 
 /// A record or host that is not served, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,7 +56,11 @@ pub enum ProblemKind {
 
 impl Zones {
     /// Compiles everything; takes well under a second for 100,000 hosts.
-    pub fn compile(zones: &[proto::Zone], sites: &[DnsSite]) -> (Self, Vec<ZoneProblem>) {
+    pub fn compile(
+        zones: &[proto::Zone],
+        sites: &[DnsSite],
+        challenges: &[DnsChallenge],
+    ) -> (Self, Vec<ZoneProblem>) {
         let mut problems = Vec::new();
         let mut compiled = Zones::default();
         for zone in zones {
@@ -66,6 +73,7 @@ impl Zones {
             compiled.by_apex.insert(apex, zone);
         }
         compiled.add_sites(sites, &mut problems);
+        compiled.add_challenges(challenges, &mut problems);
         for zone in compiled.by_apex.values_mut() {
             zone.settle(&mut problems);
         }
@@ -88,6 +96,30 @@ impl Zones {
                     node.site = Some(index);
                 }
             }
+        }
+    }
+
+    /// What an authority looks for stands alone at its name for as long as it looks: the operator's
+    /// own TXT, and a CNAME that leads elsewhere, would hide it.
+    fn add_challenges(&mut self, challenges: &[DnsChallenge], problems: &mut Vec<ZoneProblem>) {
+        let mut seen = HashSet::new();
+        for challenge in challenges {
+            let owner = Name::from(&challenge.name);
+            let apex =
+                name::ancestors(owner.as_bytes()).find(|apex| self.by_apex.contains_key(*apex));
+            let Some(zone) = apex.and_then(|apex| self.by_apex.get_mut(apex)) else { continue };
+            let value = match Rdata::try_from(&RecordData::Txt(challenge.value.clone())) {
+                Ok(value) => value,
+                Err(error) => {
+                    problems.push(problem(owner.as_bytes(), error.into()));
+                    continue;
+                }
+            };
+            let node = zone.node_mut(&owner);
+            if seen.insert(owner) {
+                node.sets.retain(|set| !matches!(set.kind, kind::TXT | kind::CNAME));
+            }
+            node.set_mut(kind::TXT).add(CHALLENGE_TTL_S, value);
         }
     }
 

@@ -100,3 +100,63 @@ async fn a_preview_ends_when_its_time_has_come_even_with_control_gone() {
     assert_eq!(edge.get("/", &[]).await.text(), "live");
     edge.stop().await;
 }
+
+#[tokio::test]
+async fn an_authority_finds_its_challenge_on_hosts_that_are_not_served_yet() {
+    let mut fixture = Fixture::serving(
+        Release::new(1)
+            .file(".well-known/acme-challenge/other", "a file of the site")
+            .file(".well-known/acme-challenge/token-1", "hidden meanwhile"),
+    );
+    fixture.site().https_redirect = false;
+    let challenge = |host: &str| nigh_proto::state::HttpChallenge {
+        host: host.parse().unwrap(),
+        token: "token-1".to_owned(),
+        key_authorization: format!("token-1.thumbprint-of-{host}"),
+    };
+    fixture.state.http_challenges = vec![challenge(HOST), challenge("new.test")];
+    let edge = fixture.start().await;
+    let path = "/.well-known/acme-challenge/token-1";
+    for host in [HOST, "new.test", "NEW.test:80"] {
+        let reply = edge.get(path, &[("Host", host)]).await;
+        let name = host.trim_end_matches(":80").to_ascii_lowercase();
+        assert_eq!(reply.status, 200, "{host}");
+        assert_eq!(reply.text(), format!("token-1.thumbprint-of-{name}"));
+        assert_eq!(reply.header("content-type"), "text/plain; charset=utf-8");
+        assert_eq!(reply.header("cache-control"), "no-store");
+    }
+    assert_eq!(edge.send("HEAD", path, &[]).await.text(), "");
+    assert_eq!(edge.send("POST", path, &[]).await.status, 405);
+    let other = edge.get("/.well-known/acme-challenge/other", &[]).await;
+    assert_eq!(other.text(), "a file of the site");
+    for path in ["/.well-known/acme-challenge/", "/.well-known/acme-challenge/token-1/"] {
+        assert_eq!(edge.get(path, &[("Host", "new.test")]).await.status, 404, "{path}");
+    }
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn curl_gets_a_challenge_over_plain_http_where_all_else_is_redirected() {
+    let mut fixture = Fixture::serving(Release::new(1).file("index.html", "hello"));
+    fixture.site().https_redirect = true;
+    fixture.state.http_challenges = vec![nigh_proto::state::HttpChallenge {
+        host: HOST.parse().unwrap(),
+        token: "token".to_owned(),
+        key_authorization: "token.thumbprint".to_owned(),
+    }];
+    let edge = fixture.start().await;
+    let asked = |path: &str| {
+        let url = format!("http://{HOST}:{}{path}", edge.http.port());
+        let resolve = format!("{HOST}:{}:{}", edge.http.port(), edge.http.ip());
+        let mut curl = tokio::process::Command::new("curl");
+        curl.args(["-sS", "--max-time", "20", "-w", " %{http_code}", "--resolve", &resolve, &url]);
+        curl
+    };
+    for (path, expected) in
+        [("/.well-known/acme-challenge/token", "token.thumbprint 200"), ("/", " 308")]
+    {
+        let output = asked(path).output().await.expect("curl is installed (curl)");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+    }
+    edge.stop().await;
+}
