@@ -6,7 +6,9 @@
 
 mod blobs;
 mod body;
+mod browse;
 mod caller;
+mod description;
 mod events;
 mod machines;
 mod page;
@@ -16,7 +18,10 @@ mod router;
 mod sites;
 mod status;
 mod tokens;
+mod webhooks;
 
 pub(crate) use body::Small;
 pub(crate) use page::Params;
+#[cfg(test)]
+pub(crate) use router::description;
 pub(crate) use router::{Segments, guard, router};

@@ -21,6 +21,7 @@ mod sites;
 mod tests;
 mod tokens;
 mod views;
+mod webhooks;
 
 use std::{
     sync::{
@@ -49,6 +50,7 @@ pub(crate) use error::AppError;
 pub(crate) use events::EventFilter;
 pub(crate) use prune::surplus;
 pub(crate) use tokens::{Secret, token_view};
+pub(crate) use webhooks::webhook_view;
 
 /// The certificate for hosts of previews.
 const PREVIEWS_CERTIFICATE: &str = "previews";
@@ -79,6 +81,9 @@ struct Inner {
     events: watch::Sender<u64>,
     /// Streams of events that may be open at once.
     event_places: Arc<Semaphore>,
+    /// Wakes `reconcile::webhooks`.
+    webhooks_due: Notify,
+    webhook_tls: Arc<rustls::ClientConfig>,
     /// Wakes `reconcile::progress`.
     reported: Notify,
     pushed_at: AtomicI64,
@@ -123,6 +128,8 @@ pub(crate) struct Parts {
     pub(crate) clock: Clock,
     pub(crate) metrics: ControlMetrics,
     pub(crate) version: &'static str,
+    /// Whose certificates webhooks may show.
+    pub(crate) webhook_tls: Arc<rustls::ClientConfig>,
     /// Cancelled when control is told to stop: open streams end.
     pub(crate) stopping: CancellationToken,
 }
@@ -130,7 +137,17 @@ pub(crate) struct Parts {
 impl App {
     /// Control as the database and the configuration describe it, with nobody heard of yet.
     pub(crate) async fn start(parts: Parts) -> Result<Self, AppError> {
-        let Parts { effective, store, blobs, authority, clock, metrics, version, stopping } = parts;
+        let Parts {
+            effective,
+            store,
+            blobs,
+            authority,
+            clock,
+            metrics,
+            version,
+            webhook_tls,
+            stopping,
+        } = parts;
         let event_places = Arc::new(Semaphore::new(effective.config.events.streams_max));
         let app = App(Arc::new(Inner {
             config: RwLock::new(Arc::new(effective)),
@@ -146,6 +163,8 @@ impl App {
             progress: watch::Sender::new(()),
             events: watch::Sender::new(0),
             event_places,
+            webhooks_due: Notify::new(),
+            webhook_tls,
             reported: Notify::new(),
             pushed_at: AtomicI64::new(i64::MIN),
             begun: Mutex::default(),
@@ -290,6 +309,19 @@ impl App {
     /// A place for one more stream of events, if there is one.
     pub(crate) fn event_place(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.0.event_places).try_acquire_owned().ok()
+    }
+
+    /// Wakes the pass that tells webhooks of events.
+    pub(crate) fn webhooks_due(&self) -> &Notify {
+        &self.0.webhooks_due
+    }
+
+    pub(crate) fn ring_webhooks(&self) {
+        self.0.webhooks_due.notify_one();
+    }
+
+    pub(crate) fn webhook_tls(&self) -> Arc<rustls::ClientConfig> {
+        Arc::clone(&self.0.webhook_tls)
     }
 
     pub(crate) fn stopping(&self) -> &CancellationToken {

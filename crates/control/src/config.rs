@@ -4,6 +4,7 @@
 //! turns the short form of DNS zones in the file into the words of the fleet.
 
 mod events;
+mod webhooks;
 mod zones;
 
 use std::{
@@ -20,6 +21,7 @@ use nigh_proto::{
 use serde::{Deserialize, Serialize};
 
 pub use events::EventsConfig;
+pub use webhooks::WebhooksConfig;
 pub use zones::{RecordConfig, ZoneConfig};
 
 /// One day in milliseconds.
@@ -45,6 +47,8 @@ pub struct ControlConfig {
     pub secrets: SecretsConfig,
     #[serde(default)]
     pub events: EventsConfig,
+    #[serde(default)]
+    pub webhooks: WebhooksConfig,
     #[serde(default)]
     pub blobs: BlobsConfig,
     #[serde(default)]
@@ -301,6 +305,7 @@ impl ControlConfig {
             database: DatabaseConfig::default(),
             secrets: SecretsConfig::default(),
             events: EventsConfig::default(),
+            webhooks: WebhooksConfig::default(),
             blobs: BlobsConfig::default(),
             sites: SitesConfig::default(),
             variants: VariantsConfig::default(),

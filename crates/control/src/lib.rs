@@ -3,7 +3,7 @@
 //! `config` is what operators say, `server` how control lives and `serve` how it speaks to
 //! clients: `api` to people, `machines` to edges and DNS servers. Both ask `app` for everything
 //! that can be done. `store` remembers it, `blobs` keeps the bytes, `ca` vouches for machines and
-//! sites. `fleet` holds the decisions, as pure functions; `reconcile` and `variants` act on them.
+//! sites. `webhooks` is how events are told to servers. `fleet` holds the decisions, as pure functions; `reconcile` and `variants` act on them.
 
 mod api;
 mod app;
@@ -19,6 +19,7 @@ mod serve;
 mod server;
 mod store;
 mod variants;
+mod webhooks;
 
 pub use config::ControlConfig;
 pub use server::{ADMIN_TOKEN_FILE, CA_FILE, ControlServer, KEY_FILE, StartError};

@@ -3,7 +3,7 @@
 use std::{sync::atomic::AtomicU64, time::Duration};
 
 use nigh_daemon::Metrics;
-use nigh_proto::api::ReleaseState;
+use nigh_proto::api::{DeliveryOutcome, ReleaseState};
 use prometheus_client::metrics::{
     counter::Counter, family::Family, gauge::Gauge, histogram::Histogram,
 };
@@ -19,6 +19,7 @@ pub(crate) struct ControlMetrics {
     requests: Labelled<Counter>,
     phases: Phases,
     releases: Labelled<Counter>,
+    deliveries: Labelled<Counter>,
     pub(crate) revision: Gauge,
     pub(crate) machines_connected: Gauge,
     pub(crate) blobs: Gauge<u64, AtomicU64>,
@@ -37,6 +38,7 @@ impl ControlMetrics {
             requests: Family::default(),
             phases: Family::new_with_constructor(seconds as fn() -> Histogram),
             releases: Family::default(),
+            deliveries: Family::default(),
             revision: Gauge::default(),
             machines_connected: Gauge::default(),
             blobs: Gauge::default(),
@@ -53,6 +55,11 @@ impl ControlMetrics {
                 of.phases,
             );
             all.register("nigh_control_releases", "Releases that reached a state", of.releases);
+            all.register(
+                "nigh_control_webhook_deliveries",
+                "Attempts to tell webhooks of events",
+                of.deliveries,
+            );
             all.register("nigh_control_revision", "The newest state of the fleet", of.revision);
             all.register(
                 "nigh_control_machines_connected",
@@ -82,6 +89,11 @@ impl ControlMetrics {
     pub(crate) fn staged(&self, phase: ReleaseState, duration: Duration) {
         let labels = vec![("phase", phase.label().to_owned())];
         self.phases.get_or_create(&labels).observe(duration.as_secs_f64());
+    }
+
+    /// Counts an attempt to tell a webhook of an event.
+    pub(crate) fn delivered(&self, outcome: DeliveryOutcome) {
+        self.deliveries.get_or_create(&vec![("outcome", outcome.label().to_owned())]).inc();
     }
 
     /// Counts a release that has reached `state`.

@@ -4,7 +4,8 @@
 //! harm, so a lost wake-up costs a delay and never a wrong result. `progress` lets releases go
 //! live, `expiry` ends what is over, `events`
 //! follows and bounds the log of events, `renewal` replaces certificates, `collection` gives disk back,
-//! `scrub` finds damaged blobs and `health` says whether control can write.
+//! `webhooks` tells
+//! of events, `scrub` finds damaged blobs and `health` says whether control can write.
 
 pub(crate) mod collection;
 pub(crate) mod events;
@@ -13,6 +14,7 @@ pub(crate) mod health;
 pub(crate) mod progress;
 pub(crate) mod renewal;
 pub(crate) mod scrub;
+pub(crate) mod webhooks;
 
 use std::{error::Error, time::Duration};
 

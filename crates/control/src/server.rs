@@ -27,12 +27,13 @@ use crate::{
     metrics::ControlMetrics,
     reconcile::{
         self, Reconcile, collection::Collection, events::Events, expiry::Expiry, health::Health,
-        progress::Progress, renewal::Renewal, scrub::Scrub,
+        progress::Progress, renewal::Renewal, scrub::Scrub, webhooks::Webhooks,
     },
     seal::{KeyFileError, Seal},
     serve::{FIRST_REQUEST_TIMEOUT, Service, accept},
     store::{self, Store, StoreError, TokenRow},
     variants,
+    webhooks::{self, TrustError},
 };
 
 /// Where the secret of the first token is written.
@@ -56,6 +57,8 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error("the blob store cannot be opened")]
     Blobs(#[from] blob::OpenError),
+    #[error("webhooks cannot be called")]
+    Webhooks(#[from] TrustError),
     #[error("control's own certificates cannot be made")]
     Authority(#[from] CaError),
     #[error("control's listeners have no TLS")]
@@ -163,6 +166,7 @@ async fn open(effective: Effective, context: &Context) -> Result<App, StartError
     if store.has_no_tokens().await? {
         create_admin(&store, &dir, now).await?;
     }
+    let webhook_tls = webhooks::client_config(effective.config.webhooks.ca_file.as_deref())?;
     let parts = Parts {
         effective,
         store,
@@ -171,6 +175,7 @@ async fn open(effective: Effective, context: &Context) -> Result<App, StartError
         clock: context.clock.clone(),
         metrics: ControlMetrics::register(&context.metrics),
         version: env!("CARGO_PKG_VERSION"),
+        webhook_tls,
         stopping: context.tasks.stopping().clone(),
     };
     Ok(App::start(parts).await?)
@@ -235,6 +240,12 @@ fn reconcile_all(app: &App, context: &Context, keys: Arc<Keys>, own: &Issued) {
     let database = context.readiness.condition("database", "not written yet");
     let disk = context.readiness.condition("blobs", "not written yet");
     let stop = context.tasks.stopping();
+    let webhooks = app.clone();
+    let stop_webhooks = stop.clone();
+    context.tasks.spawn(Webhooks::NAME, async move {
+        let task = Webhooks::new(webhooks.clone());
+        reconcile::run(task, webhooks.webhooks_due(), stop_webhooks).await;
+    });
     let progress = app.clone();
     let stop_progress = stop.clone();
     context.tasks.spawn_vital("progress", async move {

@@ -15,6 +15,7 @@ mod sites;
 mod sql;
 mod tokens;
 mod variants;
+mod webhooks;
 mod world;
 
 use std::{
@@ -39,6 +40,7 @@ pub(crate) use releases::{ReleaseFilter, ReleaseRow};
 pub(crate) use sites::{HostRow, SiteRow};
 pub(crate) use tokens::TokenRow;
 pub(crate) use variants::VariantRow;
+pub(crate) use webhooks::WebhookRow;
 
 use crate::seal::{KeyFileError, Seal};
 use sql::{Connection, Pool, query};

@@ -4,6 +4,7 @@
 //! Readers ignore fields they do not know.
 
 mod events;
+mod webhooks;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -17,6 +18,7 @@ use crate::{
 };
 
 pub use events::{EVENT_STREAM, EventKind, EventView, UnknownKind};
+pub use webhooks::{DeliveryOutcome, DeliveryView, NewWebhook, WebhookCreated, WebhookView};
 
 /// The media type of a pack ([`crate::pack`]).
 pub const PACK_MEDIA_TYPE: &str = "application/vnd.nigh.pack";
@@ -68,31 +70,24 @@ pub struct Page<T> {
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewSite {
-    #[schema(value_type = String)]
     pub name: SiteName,
     /// Hosts besides the default one.
     #[serde(default)]
-    #[schema(value_type = Vec<String>)]
     pub hosts: Vec<Host>,
 }
 
 /// A site.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SiteView {
-    #[schema(value_type = String)]
     pub name: SiteName,
     /// `<site>.<sites domain>`: every site has it.
-    #[schema(value_type = String)]
     pub default_host: Host,
     /// All hosts, the default one first.
-    #[schema(value_type = Vec<String>)]
     pub hosts: Vec<Host>,
     /// Where visitors find the site.
     pub url: String,
-    #[schema(value_type = Option<String>)]
     pub active: Option<ReleaseId>,
     pub releases_total: u64,
-    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
@@ -100,16 +95,13 @@ pub struct SiteView {
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewHost {
-    #[schema(value_type = String)]
     pub host: Host,
 }
 
 /// A host of a site.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HostView {
-    #[schema(value_type = String)]
     pub host: Host,
-    #[schema(value_type = String)]
     pub site: SiteName,
     pub is_default: bool,
     /// Whether nigh's own DNS answers for it; otherwise it needs a CNAME to the default host.
@@ -138,10 +130,10 @@ pub struct NewRelease {
 pub struct NewPreview {
     /// A name that a later preview may take over; the release's own digits otherwise.
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
     pub name: Option<PreviewName>,
     /// How long it lives; control's default otherwise.
     #[serde(default)]
+    #[schema(minimum = 1, maximum = 315_360_000_000_i64)]
     pub expires_ms: Option<u64>,
 }
 
@@ -160,7 +152,6 @@ pub struct SourceView {
 pub struct ReleaseBegun {
     pub release: ReleaseView,
     /// Blobs to upload before `finalize`.
-    #[schema(value_type = Vec<String>)]
     pub missing: Vec<Digest>,
     /// What the rules' lints found.
     pub warnings: Vec<Notice>,
@@ -207,9 +198,7 @@ impl ReleaseState {
 /// A release.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ReleaseView {
-    #[schema(value_type = String)]
     pub id: ReleaseId,
-    #[schema(value_type = String)]
     pub site: SiteName,
     pub state: ReleaseState,
     pub files_total: u64,
@@ -218,12 +207,9 @@ pub struct ReleaseView {
     pub source: Option<SourceView>,
     /// Who pushed it: the name of the token.
     pub pushed_by: Option<String>,
-    #[schema(value_type = String)]
     pub created_at: Timestamp,
-    #[schema(value_type = Option<String>)]
     pub finalized_at: Option<Timestamp>,
     /// When it went live last.
-    #[schema(value_type = Option<String>)]
     pub activated_at: Option<Timestamp>,
     /// Where visitors see it, while they can.
     pub url: Option<String>,
@@ -238,16 +224,13 @@ pub struct ReleaseView {
 /// The preview side of a release.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PreviewView {
-    #[schema(value_type = String)]
     pub host: Host,
-    #[schema(value_type = Option<String>)]
     pub expires_at: Option<Timestamp>,
 }
 
 /// How far one edge is with one release.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EdgeProgress {
-    #[schema(value_type = String)]
     pub name: MachineName,
     pub state: EdgeReleaseState,
     /// Milliseconds from finalize (or, for an already staged release, from activate) to this state.
@@ -291,7 +274,6 @@ const fn yes() -> bool {
 pub struct Rollback {
     /// The release to go back to; the one active before otherwise.
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
     pub release: Option<ReleaseId>,
 }
 
@@ -306,7 +288,6 @@ pub struct Prune {
 /// What was pruned.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Pruned {
-    #[schema(value_type = Vec<String>)]
     pub releases: Vec<ReleaseId>,
 }
 
@@ -320,12 +301,9 @@ pub struct PackStored {
 /// A machine of the fleet.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct MachineView {
-    #[schema(value_type = String)]
     pub id: MachineId,
-    #[schema(value_type = String)]
     pub name: MachineName,
     pub role: MachineRole,
-    #[schema(value_type = Option<String>)]
     pub region: Option<RegionName>,
     pub location: Option<Location>,
     /// Addresses that visitors and resolvers reach it at.
@@ -339,9 +317,7 @@ pub struct MachineView {
     pub revision: Option<u64>,
     pub version: String,
     pub health: Health,
-    #[schema(value_type = String)]
     pub joined_at: Timestamp,
-    #[schema(value_type = Option<String>)]
     pub last_seen_at: Option<Timestamp>,
 }
 
@@ -351,10 +327,10 @@ pub struct MachineView {
 pub struct NewJoinToken {
     pub role: MachineRole,
     /// Only a machine of this name may use it.
-    #[schema(value_type = String)]
     pub name: MachineName,
     /// One hour otherwise.
     #[serde(default)]
+    #[schema(minimum = 1, maximum = 315_360_000_000_i64)]
     pub expires_ms: Option<u64>,
 }
 
@@ -362,7 +338,6 @@ pub struct NewJoinToken {
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct JoinTokenCreated {
     pub token: String,
-    #[schema(value_type = String)]
     pub expires_at: Timestamp,
 }
 
@@ -385,31 +360,27 @@ pub enum Scope {
 #[serde(deny_unknown_fields)]
 pub struct NewToken {
     /// What people call it.
+    #[schema(min_length = 1, max_length = 100)]
     pub name: String,
     pub scope: Scope,
     /// The sites it is for; empty: all of them.
     #[serde(default)]
-    #[schema(value_type = Vec<String>)]
     pub sites: Vec<SiteName>,
     /// Never expires otherwise.
     #[serde(default)]
+    #[schema(minimum = 1, maximum = 315_360_000_000_i64)]
     pub expires_ms: Option<u64>,
 }
 
 /// A token, without its secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TokenView {
-    #[schema(value_type = String)]
     pub id: TokenId,
     pub name: String,
     pub scope: Scope,
-    #[schema(value_type = Vec<String>)]
     pub sites: Vec<SiteName>,
-    #[schema(value_type = String)]
     pub created_at: Timestamp,
-    #[schema(value_type = Option<String>)]
     pub expires_at: Option<Timestamp>,
-    #[schema(value_type = Option<String>)]
     pub last_used_at: Option<Timestamp>,
 }
 

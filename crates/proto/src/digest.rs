@@ -89,6 +89,12 @@ const NIBBLES: [u8; 256] = {
     table
 };
 
+crate::schema::text_schema!(
+    Digest,
+    "^[0-9a-f]{64}$",
+    "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
+);
+
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)

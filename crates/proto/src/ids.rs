@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::names::text_serde;
+use crate::{names::text_serde, schema::text_schema};
 
 /// Crockford's base 32 in lower case: no `i`, `l`, `o` or `u`.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
@@ -68,12 +68,21 @@ macro_rules! id {
         }
 
         text_serde!($name);
+        text_schema!(
+            $name,
+            concat!("^", $prefix, "[0-9a-hjkmnp-tv-z]{26}$"),
+            concat!($prefix, "01jd0000000000000000000000")
+        );
     };
 }
 
 id!(
     /// Names one release of one site.
     ReleaseId, "rel_", "a release"
+);
+id!(
+    /// Names a server that is told of events.
+    WebhookId, "hook_", "a webhook"
 );
 id!(
     /// Names an API token; not the secret itself.

@@ -15,6 +15,7 @@ pub mod pack;
 pub mod path;
 pub mod report;
 pub mod rules;
+mod schema;
 pub mod state;
 pub mod time;
 pub mod variants;
@@ -22,7 +23,7 @@ pub mod watch;
 pub mod zone;
 
 pub use digest::Digest;
-pub use ids::{MachineId, OperationId, ReleaseId, TokenId};
+pub use ids::{MachineId, OperationId, ReleaseId, TokenId, WebhookId};
 pub use manifest::{Entry, Manifest};
 pub use names::{Host, MachineName, PreviewName, RegionName, SiteName};
 pub use path::SitePath;

@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use crate::schema::text_schema;
+
 /// Makes `$name` a text type that can only hold what its `FromStr` accepts, everywhere alike:
 /// in JSON, in TOML, in paths and in arguments.
 macro_rules! text_serde {
@@ -92,6 +94,13 @@ impl Host {
 }
 
 text_serde!(Host);
+// Those with `--` are kept for previews, and refused where a site is given one.
+text_schema!(
+    Host,
+    "^(xn--)?[A-Za-z0-9](-?[A-Za-z0-9])*(\\.(xn--)?[A-Za-z0-9](-?[A-Za-z0-9])*)*$",
+    "www.example.org",
+    253
+);
 
 /// Letters, digits and inner hyphens, 1 to 63 of them (RFC 1123, section 2.1).
 fn is_label(label: &str) -> bool {
@@ -137,6 +146,7 @@ macro_rules! name {
         }
 
         text_serde!($name);
+        text_schema!($name, "^[a-z0-9](-?[a-z0-9])*$", "example-1", $max);
     };
 }
 

@@ -73,6 +73,8 @@ impl FromStr for Timestamp {
     }
 }
 
+crate::schema::time_schema!(Timestamp);
+
 impl serde::Serialize for Timestamp {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)

@@ -3,34 +3,39 @@
 //! One flat list, which is also where the OpenAPI document comes from. Around it: a request id,
 //! a count, and an answer even when a handler panics.
 
-use std::{any::Any, str::FromStr, sync::Arc};
+use std::{any::Any, str::FromStr};
 
 use axum::{
-    Json, Router,
+    Router,
+    body::Bytes,
     extract::{FromRequestParts, RawPathParams, Request, State},
-    http::{HeaderValue, StatusCode, request::Parts},
+    http::{HeaderValue, StatusCode, header, request::Parts},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
-use nigh_proto::{Digest, MachineName, SiteName, TokenId};
+use nigh_proto::{Digest, MachineName, SiteName, TokenId, WebhookId};
+use serde_json::Value;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{blobs, events, machines, problem::Refusal, releases, sites, status, tokens};
+use super::{
+    blobs, browse, description::describe, events, machines, problem::Refusal, releases, sites,
+    status, tokens, webhooks,
+};
 use crate::app::{App, random};
 
 #[derive(OpenApi)]
 #[openapi(info(
     title = "nigh control",
-    description = "Push sites to a fleet of edges, and run the fleet. Every route takes `Authorization: Bearer`; errors are RFC 9457 problems."
+    description = "Push sites to a fleet of edges, and run the fleet. Errors are RFC 9457 problems with a stable `code`; docs/reference/api.md says more."
 ))]
 struct Document;
 
-/// Every route of `/v1`.
-pub(crate) fn router(app: App) -> Router {
-    let (routes, mut document) = OpenApiRouter::with_openapi(Document::openapi())
+/// Every route of `/v1` with its description.
+fn described() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(status::status))
         .routes(routes!(tokens::who_am_i))
         .routes(routes!(sites::create, sites::list))
@@ -53,13 +58,31 @@ pub(crate) fn router(app: App) -> Router {
         .routes(routes!(machines::create_join_token))
         .routes(routes!(events::list))
         .routes(routes!(events::show))
+        .routes(routes!(webhooks::list, webhooks::create))
+        .routes(routes!(webhooks::show, webhooks::delete))
+        .routes(routes!(webhooks::enable))
+        .routes(routes!(webhooks::test))
+        .routes(routes!(webhooks::deliveries))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::delete))
-        .split_for_parts();
-    document.info.version = app.version().to_owned();
-    let document = Arc::new(document);
+}
+
+/// The description of the API, for programs.
+pub(crate) fn description(version: &str) -> Value {
+    describe(described().get_openapi(), version)
+}
+
+/// Every route of `/v1`, its description, and the page that shows it.
+pub(crate) fn router(app: App) -> Router {
+    let routes: Router<App> = described().into();
+    let document: Bytes = description(app.version()).to_string().into();
     let routes = routes
-        .route("/v1/openapi.json", get(move || async move { Json((*document).clone()) }))
+        .route(
+            "/v1/openapi.json",
+            get(move || async move { ([(header::CONTENT_TYPE, "application/json")], document) }),
+        )
+        .route("/", get(browse::page))
+        .route("/docs", get(browse::page))
         .with_state(app.clone());
     guard(routes, app)
 }
@@ -162,7 +185,7 @@ macro_rules! single_segment {
     )*};
 }
 
-single_segment!(SiteName, MachineName, TokenId, Digest, u64);
+single_segment!(SiteName, MachineName, TokenId, WebhookId, Digest, u64);
 
 impl<A: FromStr<Err: ToString>, B: FromStr<Err: ToString>> FromSegments for (A, B) {
     fn from_segments(segments: &[&str]) -> Result<Self, String> {

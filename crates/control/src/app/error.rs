@@ -6,7 +6,7 @@ use nigh_proto::{
     manifest::InvalidManifest, rules::InvalidRules,
 };
 
-use crate::{ca::CaError, store::StoreError};
+use crate::{ca::CaError, store::StoreError, webhooks::BadTarget};
 
 /// What a caller can act on; the API turns each into a problem with a code of its own.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +58,15 @@ pub enum AppError {
          what may have been missed"
     )]
     EventsGone { after: u64, first: u64 },
+    #[error(
+        "there is no event {after} yet, the newest is {last}; was the database restored? begin with \
+         after={last}"
+    )]
+    EventsAhead { after: u64, last: u64 },
+    #[error("there is no such webhook")]
+    WebhookUnknown,
+    #[error(transparent)]
+    WebhookTarget(#[from] BadTarget),
     #[error("there is no such token")]
     TokenUnknown,
     #[error("this is the last token that may administer everything; create another one first")]

@@ -63,9 +63,11 @@ impl App {
         limit: usize,
     ) -> Result<Look, AppError> {
         let log = self.store().event_log().await?;
-        // A point that was never given out comes from before a restored backup.
-        let is_gone = after != 0 && after < log.pruned;
-        if is_gone || after > log.last {
+        // A point that was never given out comes from before a backup was restored.
+        if after > log.last {
+            return Err(AppError::EventsAhead { after, last: log.last });
+        }
+        if after != 0 && after < log.pruned {
             return Err(AppError::EventsGone { after, first: log.pruned + 1 });
         }
         let mut look = Look { events: Vec::new(), seen: after, is_end: false };
@@ -155,6 +157,7 @@ impl App {
             *known = last;
             is_news
         });
+        self.ring_webhooks();
         Ok(())
     }
 
@@ -279,7 +282,7 @@ mod tests {
         ));
         assert!(matches!(
             app.events_after(&all, 5, 9).await,
-            Err(AppError::EventsGone { after: 5, .. })
+            Err(AppError::EventsAhead { after: 5, last: 4 })
         ));
         assert_eq!(app.events_after(&all, 2, 9).await.unwrap().events.len(), 2);
         assert_eq!(app.events_after(&all, 0, 9).await.unwrap().events[0].id, 3);

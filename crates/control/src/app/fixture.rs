@@ -54,6 +54,7 @@ impl Fixture {
             clock,
             metrics: ControlMetrics::register(&Metrics::new("control", "0.0.0")),
             version: "0.0.0",
+            webhook_tls: crate::webhooks::client_config(None).unwrap(),
             stopping: CancellationToken::new(),
         };
         let app = App::start(parts).await.unwrap();

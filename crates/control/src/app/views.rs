@@ -153,6 +153,7 @@ impl App {
             blocking(move || nigh_durable::free_bytes(&dir)).await.unwrap_or_default();
         let machines = self.machine_views(None);
         let mut warnings = self.warnings(&machines);
+        warnings.extend(self.webhook_warnings().await?);
         if disk_free_bytes < DISK_LOW_BYTES {
             warnings.push(format!("control has only {} MiB of disk left", disk_free_bytes >> 20));
         }

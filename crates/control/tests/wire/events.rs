@@ -109,8 +109,8 @@ async fn a_list_has_pages_filters_and_can_be_waited_for() {
         let response = fleet.request(Method::GET, &format!("/v1/events{query}")).send().await;
         assert_eq!(response.unwrap().status(), StatusCode::BAD_REQUEST, "{query}");
     }
-    let gone = fleet.request(Method::GET, "/v1/events?after=4000000").send().await.unwrap();
-    assert_eq!(refused(StatusCode::GONE, gone).await, "events_gone");
+    let ahead = fleet.request(Method::GET, "/v1/events?after=4000000").send().await.unwrap();
+    assert_eq!(refused(StatusCode::CONFLICT, ahead).await, "events_ahead");
 }
 
 #[tokio::test]

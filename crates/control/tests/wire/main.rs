@@ -14,3 +14,4 @@ mod machines;
 mod push;
 mod restart;
 mod upkeep;
+mod webhooks;

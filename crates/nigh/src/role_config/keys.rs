@@ -106,6 +106,16 @@ pub(crate) const CONTROL: &[Key] = &[
     table("events", "The log of what happened."),
     value("events.keep_max", "So many of the newest events are kept."),
     value("events.streams_max", "Streams of events that are open at once on one control."),
+    table("webhooks", "Servers that control tells what happens."),
+    value(
+        "webhooks.allow_private",
+        "Whether they may go to private and loopback addresses, and over plain HTTP.",
+    ),
+    example(
+        "webhooks.ca_file",
+        "\"/etc/nigh/internal-ca.pem\"",
+        "Authorities, PEM, that are believed besides those of the platform.",
+    ),
     table("blobs", "How blobs are kept."),
     example(
         "blobs.reserve_bytes",

@@ -64,6 +64,7 @@ kinds! {
     CertificateFailed "certificate_failed" "A certificate could not be had; `data.reason` says why.",
     TokenCreated "token_created" "An API token was made.",
     TokenRevoked "token_revoked" "An API token is worthless now.",
+    WebhookTest "webhook_test" "Somebody tests a webhook; only that one is told.",
     WebhookDisabled "webhook_disabled" "A webhook failed for so long that it was turned off.",
 }
 
@@ -93,11 +94,9 @@ pub struct EventView {
     /// Rises from event to event; give it as `after` or `Last-Event-ID` to go on behind it.
     #[schema(minimum = 1)]
     pub id: u64,
-    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
     pub kind: EventKind,
     /// The site that it is about, if it is about one.
-    #[schema(value_type = Option<String>)]
     pub site: Option<SiteName>,
     /// What it is about: the id of a release or a token, the name of a host or a machine.
     pub subject: String,
