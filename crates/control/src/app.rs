@@ -40,7 +40,7 @@ use crate::{
     blobs::Blobs,
     ca::Authority,
     config::{CertificateMode, ControlConfig, InvalidConfig},
-    fleet::{World, presence::Statuses, progress::Board, state::Settings},
+    fleet::{World, edition::Editions, presence::Statuses, progress::Board, state::Settings},
     metrics::ControlMetrics,
     store::{CertificateRow, Store, StoreError},
 };
@@ -71,6 +71,7 @@ struct Inner {
     metrics: ControlMetrics,
     version: &'static str,
     world: watch::Sender<Arc<World>>,
+    editions: Mutex<Editions>,
     /// Held while the world is read and published, so that an older one never replaces a newer.
     publishing: tokio::sync::Mutex<()>,
     statuses: Mutex<Statuses>,
@@ -96,7 +97,7 @@ struct Inner {
 #[derive(Debug)]
 pub(crate) struct Effective {
     pub(crate) config: ControlConfig,
-    pub(crate) settings: Settings,
+    pub(crate) settings: Arc<Settings>,
 }
 
 impl Effective {
@@ -105,7 +106,7 @@ impl Effective {
         let zones = config.zones.iter().map(|zone| zone.resolve(0)).collect::<Result<_, _>>()?;
         let networks =
             config.networks.iter().map(|network| network.resolve()).collect::<Result<_, _>>()?;
-        let settings = Settings {
+        let settings = Arc::new(Settings {
             https_redirect: config.sites.https_redirect
                 && config.certificates.mode != CertificateMode::None,
             grace_releases_max: config.sites.grace_releases_max as usize,
@@ -113,7 +114,7 @@ impl Effective {
             networks,
             steered_ttl_s: config.dns.ttl_s,
             answer_addresses_max: config.dns.answer_addresses_max,
-        };
+        });
         Ok(Self { config, settings })
     }
 }
@@ -157,6 +158,7 @@ impl App {
             metrics,
             version,
             world: watch::Sender::new(Arc::default()),
+            editions: Mutex::default(),
             publishing: tokio::sync::Mutex::default(),
             statuses: Mutex::new(Statuses::new(clock.instant())),
             board: Mutex::default(),
@@ -245,6 +247,8 @@ impl App {
         let _alone = self.0.publishing.lock().await;
         let world = Arc::new(self.0.store.world().await?);
         self.0.metrics.revision.set(i64::try_from(world.revision).unwrap_or(i64::MAX));
+        let settings = Arc::clone(&self.effective().settings);
+        self.editions().publish(Arc::clone(&world), settings, self.now());
         self.0.world.send_replace(world);
         self.0.reported.notify_one();
         self.0.progress.send_replace(());
@@ -278,6 +282,11 @@ impl App {
     /// Follows every newer world; a slow follower sees only the newest.
     pub(crate) fn follow(&self) -> watch::Receiver<Arc<World>> {
         self.0.world.subscribe()
+    }
+
+    /// What machines are told, and were told at the revisions before.
+    pub(crate) fn editions(&self) -> MutexGuard<'_, Editions> {
+        self.0.editions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn statuses(&self) -> MutexGuard<'_, Statuses> {

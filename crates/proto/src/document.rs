@@ -122,6 +122,11 @@ impl Document {
         self
     }
 
+    /// Takes the list `name` out, item by item; empty when there is no such list.
+    pub fn take_items(&mut self, name: &str) -> Result<Items, DocumentError> {
+        self.parts.remove(name).map_or_else(|| Ok(Items::new()), |part| part.items())
+    }
+
     /// The document without those of its parts that are lists of items.
     #[must_use]
     pub fn without_items(mut self) -> Self {
@@ -162,6 +167,24 @@ impl Document {
         text
     }
 
+    /// What the document is known by: a digest of its fields, each by the digest of its value.
+    pub fn digest(&self) -> Digest {
+        let digest = |part: &Part| match part {
+            Part::Whole(value) => Digest::of(value.get().as_bytes()),
+            Part::Items(items) => items_digest(items),
+        };
+        digest_of(self.parts.iter().map(|(name, part)| (name.as_str(), digest(part))))
+    }
+
+    /// The digest of the document with `lists`, by the digests of their values, put in.
+    pub fn digest_with<'a>(&'a self, lists: impl Iterator<Item = (&'a str, Digest)>) -> Digest {
+        let own = self.parts.iter().filter_map(|(name, part)| match part {
+            Part::Whole(value) => Some((name.as_str(), Digest::of(value.get().as_bytes()))),
+            Part::Items(_) => None,
+        });
+        digest_of(own.chain(lists).collect::<BTreeMap<_, _>>().into_iter())
+    }
+
     /// What turns this document into `newer`.
     pub fn change_to(&self, newer: &Document) -> Change {
         let mut change =
@@ -170,8 +193,7 @@ impl Document {
             match (self.parts.get(name), part) {
                 _ if name == "revision" => {}
                 (Some(Part::Items(older)), Part::Items(newer)) => {
-                    let list = ListChange::between(older, newer);
-                    if list != ListChange::default() {
+                    if let Some(list) = ListChange::between(older, newer) {
                         change.lists.insert(name.clone(), list);
                     }
                 }
@@ -209,11 +231,43 @@ impl Document {
     }
 }
 
+fn digest_of<'a>(fields: impl Iterator<Item = (&'a str, Digest)>) -> Digest {
+    let mut text = String::new();
+    for (name, digest) in fields {
+        text.push_str(&format!("{digest} {name}\n"));
+    }
+    Digest::of(text.as_bytes())
+}
+
+/// A list of items as JSON.
+pub fn items_text(items: &Items) -> String {
+    let mut text = String::with_capacity(items.values().map(|item| item.get().len() + 1).sum());
+    write_items(items, &mut text);
+    text
+}
+
+/// The digest of a list's JSON.
+pub fn items_digest(items: &Items) -> Digest {
+    Digest::of(items_text(items).as_bytes())
+}
+
+fn write_items(items: &Items, text: &mut String) {
+    text.push('[');
+    for (index, item) in items.values().enumerate() {
+        if index > 0 {
+            text.push(',');
+        }
+        text.push_str(item.get());
+    }
+    text.push(']');
+}
+
 impl ListChange {
-    fn between(older: &Arc<Items>, newer: &Arc<Items>) -> Self {
+    /// What turns the list `older` into `newer`; `None` when they are the same.
+    pub fn between(older: &Arc<Items>, newer: &Arc<Items>) -> Option<Self> {
         let mut change = ListChange::default();
         if Arc::ptr_eq(older, newer) {
-            return change;
+            return None;
         }
         for (key, item) in newer.iter() {
             let is_same =
@@ -223,7 +277,7 @@ impl ListChange {
             }
         }
         change.drop = older.keys().filter(|key| !newer.contains_key(*key)).cloned().collect();
-        change
+        (change != ListChange::default()).then_some(change)
     }
 
     fn applied_to(&self, items: Option<Items>) -> Items {
@@ -269,16 +323,7 @@ impl Part {
     fn write(&self, text: &mut String) {
         match self {
             Part::Whole(value) => text.push_str(value.get()),
-            Part::Items(items) => {
-                text.push('[');
-                for (index, item) in items.values().enumerate() {
-                    if index > 0 {
-                        text.push(',');
-                    }
-                    text.push_str(item.get());
-                }
-                text.push(']');
-            }
+            Part::Items(items) => write_items(items, text),
         }
     }
 }
@@ -385,6 +430,7 @@ mod tests {
                 let text = serde_json::to_string(&older.change_to(newer)).unwrap();
                 held = held.changed(&serde_json::from_str(&text).unwrap()).unwrap();
                 prop_assert_eq!(held.text(), newer.text());
+                prop_assert_eq!(held.digest(), newer.digest());
             }
             // And at once from the first to the last.
             if let [first, .., last] = &documents[..] {
@@ -421,6 +467,21 @@ mod tests {
         let change = r#"{"since":1,"revision":2,"lists":{"region":{"put":[{"name":"a"}]}}}"#;
         assert!(held.changed(&serde_json::from_str(change).unwrap()).is_err());
         assert_eq!(held.text(), r#"{"region":"eu","revision":1}"#);
+    }
+
+    #[test]
+    fn a_document_is_known_by_its_digest_however_it_is_held() {
+        let whole = document(1, 200, &BTreeMap::from([(1, 1)]), &[7, 8]);
+        let read = Document::parse(&whole.text()).unwrap();
+        assert_eq!(read.digest(), whole.digest());
+        let own = whole.clone().without_items();
+        let lists = whole.parts.iter().filter_map(|(name, part)| match part {
+            Part::Items(items) => Some((name.as_str(), items_digest(items))),
+            Part::Whole(_) => None,
+        });
+        assert_eq!(own.digest_with(lists), whole.digest());
+        assert_ne!(document(2, 200, &BTreeMap::from([(1, 1)]), &[7, 8]).digest(), whole.digest());
+        assert_ne!(own.digest(), whole.digest());
     }
 
     #[test]

@@ -144,7 +144,9 @@ async fn follow(
     let mut url = link.url("machine/v1/watch");
     url.query_pairs_mut().append_pair("changes", "1");
     if let Some(revision) = shared.revision() {
-        url.query_pairs_mut().append_pair("since", &revision.0.to_string());
+        let digest = shared.document.borrow().digest().to_string();
+        let since = revision.0.to_string();
+        url.query_pairs_mut().append_pair("since", &since).append_pair("have", &digest);
     }
     let mut response = link::call(link.talk().get(url), ANSWER_TIMEOUT).await?;
     let mut frames = Frames::default();

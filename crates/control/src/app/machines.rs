@@ -137,7 +137,6 @@ impl App {
             tracing::debug!(machine.name = %machine.name, ahead_ms, "a machine's clock is wrong");
         }
         self.statuses().reported(report, instant, now);
-        self.observe_progress();
         if about != machine.about {
             let mut tx = self.store().begin().await?;
             tx.set_about(&machine.name, &about).await?;

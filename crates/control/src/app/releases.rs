@@ -134,7 +134,7 @@ impl App {
         }
     }
 
-    /// Looks at every release that machines hold; rings when one has come further.
+    /// Looks at every release that somebody may follow; rings when one has come further.
     pub(crate) fn observe_progress(&self) {
         let (world, now, instant) = (self.world(), self.now(), self.instant());
         let has_changed = {
@@ -142,12 +142,17 @@ impl App {
             let mut board = self.board();
             let mut has_changed = false;
             for site in &world.sites {
-                for row in &site.releases {
+                let followed = site.releases.iter().filter(|row| progress::is_followed(row, now));
+                for row in followed {
                     let edges = progress::edges(&world, &statuses, site, row, instant);
                     has_changed |= board.observe(row, edges, now);
                 }
             }
-            board.retain(now, |id| world.sites.iter().any(|site| site.release(id).is_some()));
+            board.retain(now, |row| {
+                let is_held =
+                    world.site(&row.site).is_some_and(|site| site.release(&row.id).is_some());
+                is_held && progress::is_followed(row, now)
+            });
             has_changed
         };
         if has_changed {

@@ -104,6 +104,11 @@ impl App {
         let statuses = self.statuses();
         let mut board = self.board();
         let edges = progress::edges(world, &statuses, site, row, self.instant());
+        if !progress::is_followed(row, self.now()) {
+            // Nobody knows any more when they got there.
+            let noted = board.line(&row.id).map_or(0, |(_, progress)| progress);
+            return Some((edges, noted.max(last_written_ms(row))));
+        }
         board.observe(row, edges, self.now());
         board.line(&row.id).map(|(edges, progress)| (edges.to_vec(), progress))
     }

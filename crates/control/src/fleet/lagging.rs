@@ -4,13 +4,16 @@
 //! (`activation` says which), when it joins, and when it is found not to serve what it should; it
 //! ceases when it reports that it serves the active release.
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
-use nigh_proto::{MachineName, SiteName, Timestamp, report::AWAY_AFTER_MS};
+use nigh_proto::{
+    MachineName, SiteName, Timestamp,
+    report::{AWAY_AFTER_MS, MachineRole},
+};
 
 use super::{
     Site, World,
-    presence::{Presence, Statuses},
+    presence::{News, Presence, Statuses},
 };
 
 /// One edge's change towards one site.
@@ -29,20 +32,50 @@ pub(crate) fn changes(
     time: Timestamp,
 ) -> Vec<Change> {
     let sites = world.sites.iter().filter(|site| site.active.is_some());
-    sites
-        .flat_map(|site| {
-            world.edges().filter_map(move |edge| {
-                let was_lagging = site.lagging.contains(&edge.name);
-                let is_lagging = lags(site, &edge.name, statuses, now, time);
-                let is_lagging = is_lagging.unwrap_or(was_lagging);
-                (is_lagging != was_lagging).then(|| Change {
-                    site: site.name.clone(),
-                    edge: edge.name.clone(),
-                    is_lagging,
-                })
-            })
-        })
-        .collect()
+    let pairs = sites.flat_map(|site| world.edges().map(move |edge| (site, &edge.name)));
+    pairs.filter_map(|(site, edge)| change(site, edge, statuses, now, time)).collect()
+}
+
+/// What is to be changed because of `news`: as [`changes`], but for what follows from the time.
+pub(crate) fn changes_by(
+    news: &BTreeMap<MachineName, News>,
+    world: &World,
+    statuses: &Statuses,
+    now: Instant,
+    time: Timestamp,
+) -> Vec<Change> {
+    let edges = news.iter().filter(|(name, _)| {
+        world.machine(name).is_some_and(|machine| machine.role == MachineRole::Edge)
+    });
+    let pairs = edges.flat_map(|(edge, news)| {
+        let sites = world.sites.iter().filter(|site| site.active.is_some());
+        sites.filter(|site| is_new(site, news)).map(move |site| (site, edge))
+    });
+    pairs.filter_map(|(site, edge)| change(site, edge, statuses, now, time)).collect()
+}
+
+/// Whether what is new of an edge can make a difference to this site.
+fn is_new(site: &Site, news: &News) -> bool {
+    let is_activated_since = |older: u64| {
+        let live_revision = site.active_release().and_then(|active| active.live_revision);
+        live_revision.is_some_and(|live| live > older)
+    };
+    news.everything
+        || !news.sites.is_empty() && news.sites.contains(&site.name)
+        || news.older.is_some_and(is_activated_since)
+}
+
+fn change(
+    site: &Site,
+    edge: &MachineName,
+    statuses: &Statuses,
+    now: Instant,
+    time: Timestamp,
+) -> Option<Change> {
+    let was_lagging = site.lagging.contains(edge);
+    let is_lagging = lags(site, edge, statuses, now, time).unwrap_or(was_lagging);
+    let (site, edge) = (site.name.clone(), edge.clone());
+    (is_lagging != was_lagging).then_some(Change { site, edge, is_lagging })
 }
 
 /// Whether `edge` lags behind `site`; `None` when what it said does not tell.
@@ -107,6 +140,77 @@ mod tests {
                 .map(|change| change.is_lagging)
                 .collect();
             assert_eq!(found, Vec::from_iter(change), "{revision} {active:?} {was_lagging}");
+        }
+    }
+
+    use proptest::prelude::*;
+
+    /// What happens to the fleet of the test below.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Report { revision: u64, active: u64 },
+        Activate { release: u64 },
+        Connect,
+        Disconnect,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (5u64..12, 1u64..3).prop_map(|(revision, active)| Step::Report { revision, active }),
+            (1u64..3).prop_map(|release| Step::Activate { release }),
+            Just(Step::Connect),
+            Just(Step::Disconnect),
+        ]
+    }
+
+    proptest! {
+        /// To look only at what is new finds all that there is to find, while time stands still.
+        #[test]
+        fn nothing_is_missed_by_looking_at_what_is_new(steps in proptest::collection::vec(step(), 1..20)) {
+            let now = Instant::now();
+            let mut world = fixture::world(&["fra1"], Some(2), None);
+            let mut statuses = Statuses::new(now);
+            let (edge, mut streams) = (name("fra1"), Vec::new());
+            for step in steps {
+                match step {
+                    Step::Report { revision, active } => {
+                        let mut report = fixture::report("fra1", &[1, 2]);
+                        report.revision = Some(nigh_proto::state::Revision(revision));
+                        report.sites[0].active = Some(release(active));
+                        statuses.reported(report, now, Timestamp::default());
+                    }
+                    Step::Activate { release: number } => {
+                        world.revision += 1;
+                        let mut row = fixture::release_row(number, nigh_proto::api::ReleaseState::Active);
+                        row.live_revision = Some(world.revision);
+                        world.sites[0].active = Some(release(number));
+                        world.sites[0].releases = vec![row];
+                        // Control knows who is left behind, and has found all before.
+                        let serves = |edge| {
+                            let report = statuses.site(edge, &world.sites[0].name);
+                            report.and_then(|report| report.active.clone()) == Some(release(number))
+                        };
+                        let is_told = statuses.get(&edge).and_then(|status| status.revision);
+                        prop_assume!(is_told.is_none_or(|told| told < world.revision));
+                        world.sites[0].lagging = if serves(&edge) { Vec::new() } else { vec![edge.clone()] };
+                    }
+                    Step::Connect => streams.push(statuses.connected(&edge, now)),
+                    Step::Disconnect => {
+                        if let Some(stream) = streams.pop() {
+                            statuses.disconnected(&edge, stream);
+                        }
+                    }
+                }
+                let all = changes(&world, &statuses, now, soon());
+                let news = statuses.take_news();
+                prop_assert_eq!(&changes_by(&news, &world, &statuses, now, soon()), &all);
+                for change in all {
+                    world.sites[0].lagging.retain(|edge| *edge != change.edge);
+                    if change.is_lagging {
+                        world.sites[0].lagging.push(change.edge);
+                    }
+                }
+            }
         }
     }
 

@@ -46,6 +46,19 @@ pub(crate) struct Statuses {
     /// How many watch streams there were so far.
     streams_total: u64,
     machines: BTreeMap<MachineName, Status>,
+    /// What was said since it was taken last.
+    news: BTreeMap<MachineName, News>,
+}
+
+/// What is new of one machine, for those who need not look at all the rest again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct News {
+    /// Sites of which it says something else than before.
+    pub sites: BTreeSet<SiteName>,
+    /// The revision that it was at, when it has come further: what was activated since is new too.
+    pub older: Option<u64>,
+    /// It came or went: everything is new.
+    pub everything: bool,
 }
 
 const AWAY_AFTER: Duration = Duration::from_millis(AWAY_AFTER_MS);
@@ -53,7 +66,7 @@ const AWAY_AFTER: Duration = Duration::from_millis(AWAY_AFTER_MS);
 impl Statuses {
     /// Nobody has been heard of; control started at `now`.
     pub(crate) fn new(now: Instant) -> Self {
-        Self { started_at: now, streams_total: 0, machines: BTreeMap::new() }
+        Self { started_at: now, streams_total: 0, machines: BTreeMap::new(), news: BTreeMap::new() }
     }
 
     pub(crate) fn get(&self, name: &MachineName) -> Option<&Status> {
@@ -63,6 +76,7 @@ impl Statuses {
     /// A stream is open now; its number is for [`disconnected`](Self::disconnected).
     pub(crate) fn connected(&mut self, name: &MachineName, now: Instant) -> u64 {
         self.streams_total += 1;
+        self.news.entry(name.clone()).or_default().everything = true;
         let status = self.machines.entry(name.clone()).or_default();
         status.streams.insert(self.streams_total);
         status.connected_at = Some(now);
@@ -73,23 +87,44 @@ impl Statuses {
     pub(crate) fn disconnected(&mut self, name: &MachineName, stream: u64) {
         if let Some(status) = self.machines.get_mut(name) {
             status.streams.remove(&stream);
+            self.news.entry(name.clone()).or_default().everything = true;
         }
     }
 
     /// Takes in a report, whole: what it does not name is no longer so.
     pub(crate) fn reported(&mut self, report: Report, now: Instant, time: Timestamp) {
+        let news = self.news.entry(report.about.name.clone()).or_default();
         let status = self.machines.entry(report.about.name).or_default();
+        let revision = report.revision.map(|revision| revision.0);
+        if status.revision != revision {
+            let older = status.revision.min(revision).unwrap_or(0);
+            news.older = Some(news.older.map_or(older, |before| before.min(older)));
+        }
+        news.everything |= status.reported_at.is_none();
         status.reported_at = Some(now);
         status.seen_at = Some(time);
-        status.revision = report.revision.map(|revision| revision.0);
+        status.revision = revision;
         status.health = report.health;
         status.clock_ahead_ms = report.sent_at.ms_since(time);
-        status.sites = report.sites.into_iter().map(|site| (site.site.clone(), site)).collect();
+        let sites: BTreeMap<SiteName, SiteReport> =
+            report.sites.into_iter().map(|site| (site.site.clone(), site)).collect();
+        let is_new =
+            |(name, site): &(&SiteName, &SiteReport)| status.sites.get(*name) != Some(*site);
+        news.sites.extend(sites.iter().filter(is_new).map(|(name, _)| name.clone()));
+        let gone = status.sites.keys().filter(|name| !sites.contains_key(*name));
+        news.sites.extend(gone.cloned());
+        status.sites = sites;
+    }
+
+    /// What is new since this was asked last.
+    pub(crate) fn take_news(&mut self) -> BTreeMap<MachineName, News> {
+        std::mem::take(&mut self.news)
     }
 
     /// Forgets what was said by a machine that was removed, or whose name another one has now.
     pub(crate) fn forget(&mut self, name: &MachineName) {
         self.machines.remove(name);
+        self.news.remove(name);
     }
 
     pub(crate) fn presence(&self, name: &MachineName, now: Instant) -> Presence {
@@ -177,6 +212,29 @@ mod tests {
         statuses.reported(fixture::report("fra1", &[]), start, Timestamp::default());
         statuses.disconnected(&edge, dying);
         assert_eq!(statuses.presence(&edge, start), Presence::Here);
+    }
+
+    #[test]
+    fn news_is_what_differs_from_the_report_before() {
+        let start = Instant::now();
+        let mut statuses = Statuses::new(start);
+        let edge = fixture::name("fra1");
+        let news = |statuses: &mut Statuses, staged: &[u64], revision| {
+            let mut report = fixture::report("fra1", staged);
+            report.revision = Some(nigh_proto::state::Revision(revision));
+            statuses.reported(report, start, Timestamp::default());
+            statuses.take_news().remove(&edge).unwrap()
+        };
+        assert!(news(&mut statuses, &[1], 5).everything, "it was never heard of");
+        assert_eq!(news(&mut statuses, &[1], 5), News::default());
+        let further = News { older: Some(5), ..News::default() };
+        assert_eq!(news(&mut statuses, &[1], 7), further);
+        let staged = News { sites: ["docs".parse().unwrap()].into(), ..News::default() };
+        assert_eq!(news(&mut statuses, &[1, 2], 7), staged);
+        let stream = statuses.connected(&edge, start);
+        assert!(statuses.take_news()[&edge].everything);
+        statuses.disconnected(&edge, stream);
+        assert!(statuses.take_news()[&edge].everything);
     }
 
     #[test]

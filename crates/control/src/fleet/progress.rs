@@ -73,11 +73,27 @@ pub(crate) struct Board {
 /// How long the end of a release can still be waited for.
 const ENDED_KEPT_MS: i64 = 10 * 60 * 1000;
 
+/// Whether somebody may wait to see a release come further. A thousand edges with a thousand sites
+/// hold too many others to look at each of them whenever an edge says something.
+pub(crate) fn is_followed(row: &ReleaseRow, now: Timestamp) -> bool {
+    let last = row.staging_at.max(row.activated_at);
+    row.state == ReleaseState::Staging
+        || last.is_some_and(|last| now.ms_since(last) <= ENDED_KEPT_MS)
+}
+
 #[derive(Debug)]
 struct Line {
     progress: u64,
     row: ReleaseRow,
     edges: Vec<EdgeProgress>,
+}
+
+impl Line {
+    /// Edges are in the order of their names.
+    fn edge(&self, name: &MachineName) -> Option<&EdgeProgress> {
+        let index = self.edges.binary_search_by(|edge| edge.name.cmp(name)).ok()?;
+        Some(&self.edges[index])
+    }
 }
 
 impl Board {
@@ -91,7 +107,7 @@ impl Board {
         let line = self.releases.get(&row.id);
         let restaged = line.is_none_or(|line| line.row.staging_at != row.staging_at);
         for edge in &mut edges {
-            let before = line.and_then(|line| line.edges.iter().find(|old| old.name == edge.name));
+            let before = line.and_then(|line| line.edge(&edge.name));
             edge.ms = match before {
                 Some(before) if before.state == edge.state && !restaged => before.ms,
                 _ => reached_ms(row, edge.state, line.is_some(), now),
@@ -107,9 +123,9 @@ impl Board {
 
     /// Forgets releases that no machine holds any more, a while after they last changed: someone
     /// may still wait to be told their end.
-    pub(crate) fn retain(&mut self, now: Timestamp, is_held: impl Fn(&ReleaseId) -> bool) {
+    pub(crate) fn retain(&mut self, now: Timestamp, is_held: impl Fn(&ReleaseRow) -> bool) {
         let long_ago = now.plus_ms(-ENDED_KEPT_MS).unix_ms().max(0).unsigned_abs();
-        self.releases.retain(|id, line| line.progress > long_ago || is_held(id));
+        self.releases.retain(|_, line| line.progress > long_ago || is_held(&line.row));
     }
 
     /// The edges and the progress of a release as last observed; without a line nothing happens

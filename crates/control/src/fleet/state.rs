@@ -195,4 +195,4 @@ fn region(machine: &MachineRow) -> RegionName {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

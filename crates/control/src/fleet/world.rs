@@ -35,7 +35,8 @@ impl World {
     }
 
     pub(crate) fn machine(&self, name: &MachineName) -> Option<&MachineRow> {
-        self.machines.iter().find(|machine| machine.name == *name)
+        let index = self.machines.binary_search_by(|machine| machine.name.cmp(name)).ok()?;
+        Some(&self.machines[index])
     }
 
     /// Every edge that has joined.

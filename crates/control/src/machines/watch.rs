@@ -1,9 +1,9 @@
-//! `GET /machine/v1/watch?since=REV`: a machine's state, as it changes.
+//! `GET /machine/v1/watch?changes=1&since=REV&have=DIGEST`: a machine's state, as it changes.
 //!
 //! The newest state only: a machine that reads slowly skips those between, and nothing queues up
 //! for it here but one frame.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -13,7 +13,7 @@ use axum::{
 };
 use futures_util::stream;
 use nigh_proto::{
-    document::Document,
+    Digest,
     state::Revision,
     watch::{Frame, HEARTBEAT_MS},
 };
@@ -24,7 +24,7 @@ use super::Machine;
 use crate::{
     api::{Params, problem::Refusal},
     app::App,
-    fleet::{World, state},
+    fleet::{World, edition::Line},
     store::MachineRow,
 };
 
@@ -34,6 +34,12 @@ pub(crate) struct Since {
     /// The revision that the machine has.
     #[serde(default)]
     since: Option<u64>,
+    /// What its state at that revision is known by.
+    #[serde(default)]
+    have: Option<Digest>,
+    /// 1 when it understands changes.
+    #[serde(default)]
+    changes: u8,
 }
 
 /// How far ahead of control a machine's revision may be and still be taken for real: control's
@@ -43,12 +49,12 @@ const AHEAD_MAX: u64 = 1 << 32;
 pub(crate) async fn watch(
     State(app): State<App>,
     Machine(machine): Machine,
-    Params(Since { since }): Params<Since>,
+    Params(asked): Params<Since>,
 ) -> Result<Response, Refusal> {
-    if let Some(since) = since {
+    if let Some(since) = asked.since {
         app.catch_up(&machine.name, since, AHEAD_MAX).await?;
     }
-    let body = Body::from_stream(stream::unfold(Stream::new(app, machine, since), next));
+    let body = Body::from_stream(stream::unfold(Stream::new(app, machine, asked), next));
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
 }
 
@@ -59,12 +65,19 @@ struct Stream {
     /// Among the streams of this machine.
     number: u64,
     worlds: Receiver<Arc<World>>,
+    /// The revision that the machine has.
     sent: Option<u64>,
+    /// Whether it has what this control says of that revision, so that it can be told changes.
+    has_ours: bool,
+    takes_changes: bool,
     heartbeat: Interval,
+    /// The rest of the frame that is being sent.
+    pieces: VecDeque<Bytes>,
 }
 
 impl Stream {
-    fn new(app: App, machine: MachineRow, since: Option<u64>) -> Self {
+    fn new(app: App, machine: MachineRow, asked: Since) -> Self {
+        let Since { since, have, changes } = asked;
         let mut worlds = app.follow();
         worlds.mark_changed();
         let number = app.statuses().connected(&machine.name, app.instant());
@@ -72,29 +85,51 @@ impl Stream {
         tracing::info!(machine.name = %machine.name, since, "{} watches", machine.name);
         let mut heartbeat = tokio::time::interval(Duration::from_millis(HEARTBEAT_MS));
         heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        Self { app, machine, number, worlds, sent: since, heartbeat }
+        let edition = since.and_then(|since| app.editions().at(since));
+        let has_ours = edition.zip(have).is_some_and(|(edition, have)| {
+            let before = edition.world.machine(&machine.name);
+            before.is_some_and(|before| edition.digest(before) == have)
+        });
+        let takes_changes = changes == 1;
+        Self {
+            app,
+            machine,
+            number,
+            worlds,
+            sent: since,
+            has_ours,
+            takes_changes,
+            heartbeat,
+            pieces: VecDeque::new(),
+        }
     }
 
     /// The next frame for the newest world, unless the machine has it. `Err` when the machine is
     /// no longer one of the fleet.
-    fn frame(&mut self) -> Result<Option<Frame>, ()> {
-        let world = Arc::clone(&self.worlds.borrow_and_update());
+    fn frame(&mut self) -> Result<Option<Line>, ()> {
+        self.worlds.borrow_and_update();
+        let (edition, earlier) = {
+            let editions = self.app.editions();
+            let is_base = self.takes_changes && self.has_ours;
+            let earlier = self.sent.filter(|_| is_base).and_then(|sent| editions.at(sent));
+            (editions.newest().ok_or(())?, earlier)
+        };
+        let world = &edition.world;
         let machine = world.machine(&self.machine.name).filter(|row| row.id == self.machine.id);
         let machine = machine.ok_or(())?;
         if self.sent == Some(world.revision) {
             return Ok(None);
         }
         self.sent = Some(world.revision);
-        let effective = self.app.effective();
-        let state = state::of(&world, &effective.settings, machine, self.app.now());
-        Ok(Some(Frame::State { state: Document::of(&state) }))
+        self.has_ours = true;
+        let change = earlier.and_then(|earlier| edition.change_since(&earlier, machine));
+        Ok(Some(change.unwrap_or_else(|| edition.whole(machine))))
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
         self.app.statuses().disconnected(&self.machine.name, self.number);
-        self.app.observe_progress();
         self.app.reported().notify_one();
         tracing::info!(machine.name = %self.machine.name, "{} no longer watches", self.machine.name);
     }
@@ -103,6 +138,9 @@ impl Drop for Stream {
 type Piece = Result<Bytes, Infallible>;
 
 async fn next(mut stream: Stream) -> Option<(Piece, Stream)> {
+    if let Some(piece) = stream.pieces.pop_front() {
+        return Some((Ok(piece), stream));
+    }
     let stopping = stream.app.stopping().clone();
     loop {
         let frame = tokio::select! {
@@ -114,11 +152,17 @@ async fn next(mut stream: Stream) -> Option<(Piece, Stream)> {
                 None => return None,
             },
             _ = stream.heartbeat.tick() => {
-                Frame::Heartbeat { revision: Revision(stream.worlds.borrow().revision) }
+                heartbeat(stream.worlds.borrow().revision)
             }
         };
-        let mut line = serde_json::to_vec(&frame).expect("frames always have a JSON form");
-        line.push(b'\n');
-        return Some((Ok(line.into()), stream));
+        stream.pieces = frame.into();
+        let piece = stream.pieces.pop_front()?;
+        return Some((Ok(piece), stream));
     }
+}
+
+fn heartbeat(revision: u64) -> Line {
+    let frame = Frame::Heartbeat { revision: Revision(revision) };
+    let line = serde_json::to_string(&frame).expect("frames always have a JSON form");
+    vec![format!("{line}\n").into()]
 }

@@ -1,6 +1,9 @@
 //! Which releases may go live, and which edges begin or cease to lag?
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use nigh_proto::ReleaseId;
 
@@ -13,6 +16,8 @@ use crate::{
 /// While something is staging: edges that fall silent are noticed this soon.
 const STAGING_WAIT: Duration = Duration::from_millis(500);
 const IDLE_WAIT: Duration = Duration::from_secs(5);
+/// How often every edge is looked at for every site, since some begin to lag by the clock alone.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Runs on every report and every change.
 #[derive(Debug)]
@@ -20,17 +25,34 @@ pub(crate) struct Progress {
     app: App,
     /// Releases that were warned of.
     stuck: BTreeSet<ReleaseId>,
+    /// When everything was looked at last.
+    looked_at: Option<Instant>,
 }
 
 impl Progress {
     pub(crate) fn new(app: App) -> Self {
-        Self { app, stuck: BTreeSet::new() }
+        Self { app, stuck: BTreeSet::new(), looked_at: None }
     }
 
-    async fn settle_lagging(&self) -> Result<(), AppError> {
+    async fn settle_lagging(&mut self) -> Result<(), AppError> {
         let (world, now, instant) = (self.app.world(), self.app.now(), self.app.instant());
-        let changes = lagging::changes(&world, &self.app.statuses(), instant, now);
+        let is_due = self.looked_at.is_none_or(|at| {
+            let since = instant.saturating_duration_since(at);
+            since >= LOOK_EVERY
+        });
+        let changes = {
+            let mut statuses = self.app.statuses();
+            let news = statuses.take_news();
+            if is_due {
+                lagging::changes(&world, &statuses, instant, now)
+            } else {
+                lagging::changes_by(&news, &world, &statuses, instant, now)
+            }
+        };
+        // Unless this is carried through, everything is looked at again.
+        let looked_at = self.looked_at.take();
         if changes.is_empty() {
+            self.looked_at = if is_due { Some(instant) } else { looked_at };
             return Ok(());
         }
         let mut tx = self.app.store().begin().await?;
@@ -45,6 +67,7 @@ impl Progress {
         tx.raise_revision().await?;
         tx.commit().await?;
         self.app.publish().await?;
+        self.looked_at = if is_due { Some(instant) } else { looked_at };
         for lagging::Change { site, edge, is_lagging } in changes {
             let what = if is_lagging { "lags behind" } else { "has caught up with" };
             tracing::info!(site.name = %site, edge.name = %edge, "{edge} {what} {site}");

@@ -44,17 +44,27 @@ impl Store {
                 site.lagging.push(row.parse("machine")?);
             }
         }
-        let machines = query("SELECT * FROM machines ORDER BY name").fetch_all(&mut tx).await?;
+        for site in sites.values_mut() {
+            site.lagging.sort_unstable();
+        }
+        let machines = query("SELECT * FROM machines").fetch_all(&mut tx).await?;
+        let machines = machines.iter().map(MachineRow::read).collect::<Result<Vec<_>, _>>()?;
         let certificates =
             query("SELECT * FROM certificates ORDER BY id").fetch_all(&mut tx).await?;
         Ok(World {
             revision: revision.unsigned_abs(),
             sites: sites.into_values().collect(),
-            machines: machines.iter().map(MachineRow::read).collect::<Result<_, _>>()?,
+            machines: by_name(machines),
             certificates: certificates
                 .iter()
                 .map(|row| CertificateRow::read(row, &self.seal))
                 .collect::<Result<_, _>>()?,
         })
     }
+}
+
+/// In the order of our own names, whatever the database thinks of theirs: machines are searched.
+fn by_name(mut machines: Vec<MachineRow>) -> Vec<MachineRow> {
+    machines.sort_by(|a, b| a.name.cmp(&b.name));
+    machines
 }

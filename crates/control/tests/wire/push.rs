@@ -184,9 +184,10 @@ async fn a_preview_has_a_host_of_its_own_until_it_expires() {
     assert_eq!(site.active, None, "a preview is not the site");
 
     let dns = Machine::join(&fleet, "ns1", MachineRole::Dns).await;
-    assert_eq!(dns.watch(0).await.dns_state().await.sites[0].hosts.len(), 2);
+    let mut watch = dns.watch(0).await;
+    assert_eq!(watch.dns_state().await.sites[0].hosts.len(), 2);
     hand.advance(std::time::Duration::from_secs(61));
-    assert_eq!(dns.watch(0).await.dns_state().await.sites[0].hosts.len(), 1);
+    assert_eq!(watch.dns_state().await.sites[0].hosts.len(), 1);
 }
 
 #[tokio::test]

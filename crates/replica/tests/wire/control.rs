@@ -173,6 +173,13 @@ impl Calls {
 }
 
 impl Call {
+    /// The revision that a machine says it has.
+    pub(crate) fn since(&self) -> Option<String> {
+        let query = self.query.as_deref().unwrap_or_default();
+        let since = query.split('&').find_map(|pair| pair.strip_prefix("since="));
+        since.map(str::to_owned)
+    }
+
     pub(crate) fn json<T: serde::de::DeserializeOwned>(&self) -> T {
         serde_json::from_slice(&self.body).unwrap()
     }

@@ -67,7 +67,7 @@ async fn what_is_no_frame_or_for_another_machine_leaves_the_state_and_control_is
         pipe.send(bytes);
         pipe.closed().await;
         let watch = watches.next_soon().await;
-        assert_eq!(watch.query.as_deref(), Some("changes=1&since=5"));
+        assert_eq!(watch.since().as_deref(), Some("5"));
         assert_eq!((machine.revision(), home.revision_on_disk()), (Some(5), Some(5)));
         assert!(!machine.replica.is_connected());
         pipe = watch.open(200, &[]);
@@ -107,7 +107,7 @@ async fn a_change_of_another_revision_is_refused_and_control_is_asked_again() {
     pipe.send("{\"kind\":\"change\",\"change\":{\"since\":4,\"revision\":6}}\n");
     pipe.closed().await;
     let watch = watches.next_soon().await;
-    assert_eq!(watch.query.as_deref(), Some("changes=1&since=5"));
+    assert_eq!(watch.since().as_deref(), Some("5"));
     assert_eq!(machine.revision(), Some(5));
 }
 
@@ -120,7 +120,7 @@ async fn a_frame_longer_than_the_bound_is_not_read_to_its_end() {
         pipe.send(piece.clone());
     }
     pipe.closed().await;
-    assert_eq!(watches.next().await.query.as_deref(), Some("changes=1&since=5"));
+    assert_eq!(watches.next().await.since().as_deref(), Some("5"));
     assert_eq!((machine.revision(), home.revision_on_disk()), (Some(5), Some(5)));
 }
 

@@ -26,7 +26,7 @@ async fn a_machine_joins_with_its_token_and_its_key_never_leaves_it() {
 
     let watch = watches.next().await;
     assert!(watch.has_certificate, "it proves who it is from now on");
-    assert_eq!(watch.query.as_deref(), Some("changes=1"), "it has no state yet");
+    assert_eq!(watch.since(), None, "it has no state yet");
     let key = std::fs::metadata(home.path("identity/key.pem")).unwrap();
     assert_eq!(key.permissions().mode() & 0o777, 0o600);
 }
@@ -131,7 +131,7 @@ async fn a_machine_that_was_removed_joins_again_with_a_new_token_and_keeps_key_a
     assert!(!join.has_certificate);
     assert_eq!(admit(&control, join).token, "nigh_join_again");
     let watch = watches.next_soon().await;
-    assert_eq!(watch.query.as_deref(), Some("changes=1&since=7"));
+    assert_eq!(watch.since().as_deref(), Some("7"));
     watch.open(200, &[]).send(line(8));
     machine.wait_for(8).await;
     assert_eq!(std::fs::read(home.path("identity/key.pem")).unwrap(), key);

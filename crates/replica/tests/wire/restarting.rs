@@ -30,7 +30,7 @@ async fn a_control_that_was_away_is_found_again_by_the_next_attempt() {
     let since = Instant::now();
     let watch = watches.next().await;
     assert!(since.elapsed() <= Duration::from_secs(10), "{:?}", since.elapsed());
-    assert_eq!(watch.query.as_deref(), Some("changes=1&since=7"));
+    assert_eq!(watch.since().as_deref(), Some("7"));
     drop(clock);
     let pipe = watch.open(200, &[]);
     pipe.send(line(8));
@@ -51,7 +51,7 @@ async fn a_machine_starts_from_its_copy_with_control_away() {
 
     control.start_again().await;
     let watch = watches.next().await;
-    assert_eq!(watch.query.as_deref(), Some("changes=1&since=7"));
+    assert_eq!(watch.since().as_deref(), Some("7"));
     watch.open(200, &[]).send(line(8));
     machine.wait_for(8).await;
 }
@@ -70,7 +70,7 @@ async fn a_damaged_state_is_put_aside_and_asked_for_again() {
         assert_eq!(std::fs::read(home.path("state.json.damaged")).unwrap(), damaged);
         let watch = watches.next().await;
         assert!(watch.has_certificate, "it is still the same machine");
-        assert_eq!(watch.query.as_deref(), Some("changes=1"), "it asks for the whole state");
+        assert_eq!(watch.since(), None, "it asks for the whole state");
         watch.open(200, &[]).send(line(7));
         machine.wait_for(7).await;
         assert_eq!(home.revision_on_disk(), Some(7));
@@ -98,8 +98,8 @@ async fn a_machine_with_a_damaged_certificate_starts_and_joins_again_with_a_new_
         }
         admit(&control, join);
         let watch = watches.next_soon().await;
-        let since = format!("changes=1&since={revision}");
-        assert!(watch.has_certificate && watch.query.as_deref() == Some(&since));
+        let since = revision.to_string();
+        assert!(watch.has_certificate && watch.since() == Some(since));
     }
     assert_eq!(log.lines_with("identity/cert.pem is not PEM").len(), 3, "once per start");
 }

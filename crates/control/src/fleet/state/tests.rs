@@ -6,7 +6,7 @@ use crate::{
     store::CertificateRow,
 };
 
-fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     let zone: crate::config::ZoneConfig =
         serde_json::from_str(r#"{"name": "nigh.test", "name_servers": ["ns1"]}"#).unwrap();
     Settings {
