@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
-use nigh_bench::{memory, push, serve, tree};
+use nigh_bench::{activate, machines, memory, push, reads, serve, tree};
 
 /// Enough of the documentation site for more than 10,000 files and 200 MB.
 const FILES: u64 = 30_000;
@@ -39,7 +39,38 @@ enum What {
     },
     /// Memory of control and an edge, and how fast an edge starts.
     Memory,
-    /// Everything.
+    /// A thousand simulated machines on one control: activations, memory, a restart.
+    Machines {
+        #[arg(long, default_value_t = 1000)]
+        machines: usize,
+        #[arg(long, default_value_t = 100)]
+        sites: usize,
+        /// Releases of each site.
+        #[arg(long, default_value_t = 3)]
+        releases: usize,
+        /// Activations.
+        #[arg(long, default_value_t = 20)]
+        rounds: usize,
+    },
+    /// Reads of control's API per second of its CPU time.
+    Reads {
+        #[arg(long, default_value_t = 1000)]
+        sites: usize,
+        /// Releases of each site.
+        #[arg(long, default_value_t = 10)]
+        releases: usize,
+        /// Seconds per turn.
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+    },
+    /// From activating a staged release to served by every edge.
+    Activate {
+        #[arg(long, default_value_t = 20)]
+        edges: usize,
+        #[arg(long, default_value_t = 200)]
+        rounds: usize,
+    },
+    /// Everything against peers, and memory.
     All,
 }
 
@@ -55,6 +86,20 @@ async fn main() -> Result<()> {
         What::Push { rounds, files } => pushes(&binary, rounds, files).await,
         What::Serve { rounds, seconds } => serves(&binary, rounds, seconds).await,
         What::Memory => memories(&binary).await,
+        What::Machines { machines, sites, releases, rounds } => {
+            let size = machines::Size { machines, sites, releases, rounds };
+            println!("{}\n", machines::measure(&binary, size).await?);
+            Ok(())
+        }
+        What::Reads { sites, releases, seconds } => {
+            let turn = Duration::from_secs(seconds);
+            println!("{}\n", reads::measure(&binary, sites, releases, turn).await?);
+            Ok(())
+        }
+        What::Activate { edges, rounds } => {
+            println!("{}\n", activate::measure(&binary, edges, rounds).await?);
+            Ok(())
+        }
         What::All => {
             pushes(&binary, 3, FILES).await?;
             serves(&binary, 3, 5).await?;

@@ -245,6 +245,11 @@ impl App {
     /// Shows what was committed to every machine's stream and everyone who waits.
     pub(crate) async fn publish(&self) -> Result<(), StoreError> {
         let _alone = self.0.publishing.lock().await;
+        // Another who waited for the lock may have published this too.
+        let shown = self.world().revision;
+        if shown > 0 && self.0.store.revision().await? == shown {
+            return Ok(());
+        }
         let world = Arc::new(self.0.store.world().await?);
         self.0.metrics.revision.set(i64::try_from(world.revision).unwrap_or(i64::MAX));
         let settings = Arc::clone(&self.effective().settings);

@@ -332,6 +332,12 @@ impl Fleet {
         self.database.as_ref()
     }
 
+    /// The address of control's listener `name`.
+    pub fn control_listener(&self, name: &str) -> Result<SocketAddr> {
+        let found = self.control.listeners().get(name);
+        found.with_context(|| format!("control has no listener {name}"))
+    }
+
     pub const fn control(&self) -> &Process {
         &self.control
     }

@@ -25,7 +25,7 @@ const fn place(
 }
 
 /// Every place, in the order in which fleets grow.
-pub const PLACES: [Place; 12] = [
+pub const PLACES: [Place; 20] = [
     place("fra", "frankfurt", "Frankfurt", 50.11, 8.68),
     place("nyc", "new-york", "New York", 40.71, -74.01),
     place("sin", "singapore", "Singapore", 1.35, 103.82),
@@ -38,6 +38,14 @@ pub const PLACES: [Place; 12] = [
     place("lax", "los-angeles", "Los Angeles", 34.05, -118.24),
     place("dxb", "dubai", "Dubai", 25.20, 55.27),
     place("scl", "santiago", "Santiago", -33.45, -70.67),
+    place("cdg", "paris", "Paris", 48.86, 2.35),
+    place("yyz", "toronto", "Toronto", 43.65, -79.38),
+    place("waw", "warsaw", "Warsaw", 52.23, 21.01),
+    place("mad", "madrid", "Madrid", 40.42, -3.70),
+    place("hkg", "hong-kong", "Hong Kong", 22.32, 114.17),
+    place("icn", "seoul", "Seoul", 37.57, 126.98),
+    place("ord", "chicago", "Chicago", 41.88, -87.63),
+    place("mia", "miami", "Miami", 25.76, -80.19),
 ];
 
 impl Place {
