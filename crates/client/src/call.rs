@@ -12,6 +12,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     Client,
     backoff::{random, wait_before},
+    backup::Download,
     error::CallError,
 };
 
@@ -184,9 +185,24 @@ impl Client {
         }
     }
 
+    /// Makes a call whose answer is too large to hold; a status of 400 and above is an error.
+    pub(crate) async fn download(&self, call: &Call) -> Result<Download, CallError> {
+        let response = self.request(call).await?;
+        if response.status().is_success() {
+            return Ok(Download::new(response, self.api_url().to_owned()));
+        }
+        Err(refusal(read(response, |source| self.unreachable(source)).await?))
+    }
+
     async fn send(&self, call: &Call) -> Result<Answer, CallError> {
-        let unreachable =
-            |source| CallError::Unreachable { api_url: self.api_url().to_owned(), source };
+        read(self.request(call).await?, |source| self.unreachable(source)).await
+    }
+
+    fn unreachable(&self, source: reqwest::Error) -> CallError {
+        CallError::Unreachable { api_url: self.api_url().to_owned(), source }
+    }
+
+    async fn request(&self, call: &Call) -> Result<reqwest::Response, CallError> {
         let url = call.url(&self.base);
         let mut request = self
             .http
@@ -199,7 +215,7 @@ impl Client {
         if let Body::Bytes { media_type, bytes } = &call.body {
             request = request.header(header::CONTENT_TYPE, *media_type).body(bytes.clone());
         }
-        read(request.send().await.map_err(unreachable)?, unreachable).await
+        request.send().await.map_err(|source| self.unreachable(source))
     }
 }
 

@@ -5,6 +5,7 @@
 //! The other modules are the API's nouns, each a list of calls. Nothing here reads the environment.
 
 mod backoff;
+mod backup;
 mod call;
 mod error;
 mod machines;
@@ -20,6 +21,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use reqwest::Url;
 
 pub use backoff::{Patience, wait_before};
+pub use backup::Download;
 pub use call::{Answer, Body, Call};
 pub use error::{CallError, ConfigError};
 pub use reqwest::Method;

@@ -4,6 +4,7 @@
 //! it, show it; the verbs are in `app`. `caller` finds out who, `problem` is the one place where
 //! errors become answers, `body` takes bodies in with a bound.
 
+mod backup;
 mod blobs;
 mod body;
 mod browse;
@@ -20,7 +21,8 @@ mod status;
 mod tokens;
 mod webhooks;
 
-pub(crate) use body::Small;
+pub(crate) use blobs::{PACK_MAX_BYTES, put_blob};
+pub(crate) use body::{Small, expect_media_type};
 pub(crate) use page::Params;
 #[cfg(test)]
 pub(crate) use router::description;

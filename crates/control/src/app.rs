@@ -40,7 +40,10 @@ use crate::{
     blobs::Blobs,
     ca::Authority,
     config::{CertificateMode, ControlConfig, InvalidConfig},
-    fleet::{World, edition::Editions, presence::Statuses, progress::Board, state::Settings},
+    fleet::{
+        World, edition::Editions, presence::Statuses, progress::Board, state::Settings,
+        wanted::Wanted,
+    },
     metrics::ControlMetrics,
     store::{CertificateRow, Store, StoreError},
 };
@@ -87,6 +90,10 @@ struct Inner {
     webhook_tls: Arc<rustls::ClientConfig>,
     /// Wakes `reconcile::progress`.
     reported: Notify,
+    /// Blobs that edges are asked for.
+    wanted: Mutex<Wanted>,
+    /// Wakes `reconcile::refill`.
+    refilled: Notify,
     pushed_at: AtomicI64,
     /// The manifest of the release that began last: its finalization need not read it again.
     begun: Mutex<Option<(Digest, Arc<Manifest>)>>,
@@ -168,6 +175,8 @@ impl App {
             webhooks_due: Notify::new(),
             webhook_tls,
             reported: Notify::new(),
+            wanted: Mutex::default(),
+            refilled: Notify::new(),
             pushed_at: AtomicI64::new(i64::MIN),
             begun: Mutex::default(),
             stopping,
@@ -336,6 +345,16 @@ impl App {
 
     pub(crate) fn webhook_tls(&self) -> Arc<rustls::ClientConfig> {
         Arc::clone(&self.0.webhook_tls)
+    }
+
+    /// Blobs that releases need and control has not.
+    pub(crate) fn wanted(&self) -> MutexGuard<'_, Wanted> {
+        self.0.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes the pass that looks for missing blobs.
+    pub(crate) fn refilled(&self) -> &Notify {
+        &self.0.refilled
     }
 
     pub(crate) fn stopping(&self) -> &CancellationToken {

@@ -7,7 +7,11 @@
 mod pipe;
 mod uploads;
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{
+    path::Path,
+    sync::{Arc, Weak},
+    time::Instant,
+};
 
 use nigh_core::blob::{BlobStat, InsertError, OpenError, ReadError, Store, StoreOptions, Usage};
 use nigh_proto::Digest;
@@ -24,6 +28,10 @@ const PARTS_MAX: usize = 64;
 /// Answers with blobs at once, each of which keeps a thread as well.
 const SENDS_MAX: usize = 256;
 
+/// A promise to someone that nothing is collected.
+#[derive(Debug)]
+pub(crate) struct Keep(#[expect(dead_code, reason = "it counts as long as it lives")] Weak<()>);
+
 /// The blob store, for asynchronous callers; cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Blobs {
@@ -34,6 +42,8 @@ pub(crate) struct Blobs {
     sends: Arc<Semaphore>,
     /// Read: blobs are being promised to a release. Write: a collection settles what is live.
     promises: Arc<RwLock<()>>,
+    /// Held by those who read many blobs for long: nothing is collected meanwhile.
+    keepers: Arc<()>,
     pub(crate) uploads: Arc<Uploads>,
 }
 
@@ -50,6 +60,7 @@ impl Blobs {
             parts: Arc::new(Semaphore::new(PARTS_MAX)),
             sends: Arc::new(Semaphore::new(SENDS_MAX)),
             promises: Arc::default(),
+            keepers: Arc::default(),
             uploads: Arc::default(),
         })
     }
@@ -67,6 +78,16 @@ impl Blobs {
     /// Until this is dropped nobody is promised a blob.
     pub(crate) async fn settle(&self) -> OwnedRwLockWriteGuard<()> {
         Arc::clone(&self.promises).write_owned().await
+    }
+
+    /// Until this is dropped no collection begins.
+    pub(crate) fn keep(&self) -> Keep {
+        Keep(Arc::downgrade(&self.keepers))
+    }
+
+    pub(crate) fn is_kept(&self) -> bool {
+        // Clones of this store share one count, so only keeps are counted apart.
+        Arc::weak_count(&self.keepers) > 0
     }
 
     /// Takes in a pack as it arrives.

@@ -11,6 +11,7 @@ pub(crate) mod lagging;
 pub(crate) mod presence;
 pub(crate) mod progress;
 pub(crate) mod state;
+pub(crate) mod wanted;
 mod world;
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 
 mod api;
 mod app;
+pub mod backup;
 mod blobs;
 mod ca;
 pub mod config;
@@ -21,5 +22,6 @@ mod store;
 mod variants;
 mod webhooks;
 
+pub use backup::{RestoreError, Restored, restore};
 pub use config::ControlConfig;
 pub use server::{ADMIN_TOKEN_FILE, CA_FILE, ControlServer, KEY_FILE, StartError};

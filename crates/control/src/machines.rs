@@ -1,11 +1,12 @@
 //! How do machines talk to control?
 //!
 //! `join` makes a machine one of the fleet, `watch` tells it its state as it changes, `report`
-//! hears it, `content` gives it blobs. Every route but join is for machines that present a
+//! hears it, `content` gives it blobs, `refill` takes some back. Every route but join is for machines that present a
 //! certificate of control's CA, and [`Machine`] is the proof.
 
 mod content;
 mod join;
+mod refill;
 mod report;
 mod watch;
 
@@ -38,8 +39,8 @@ pub(crate) fn router(app: App) -> Router {
         .route("/machine/v1/join", post(join::join))
         .route("/machine/v1/watch", get(watch::watch))
         .route("/machine/v1/report", post(report::report))
-        .route("/machine/v1/packs", post(content::pack))
-        .route("/machine/v1/blobs/{digest}", get(content::blob))
+        .route("/machine/v1/packs", post(content::pack).put(refill::pack))
+        .route("/machine/v1/blobs/{digest}", get(content::blob).put(refill::blob))
         .with_state(app.clone());
     guard(routes, app)
 }

@@ -2,9 +2,8 @@
 //!
 //! Each pass compares and acts and is told nothing about what changed; doing it twice does no
 //! harm, so a lost wake-up costs a delay and never a wrong result. `progress` lets releases go
-//! live, `expiry` ends what is over, `events`
-//! follows and bounds the log of events, `renewal` replaces certificates, `collection` gives disk back,
-//! `webhooks` tells
+//! live, `expiry` ends what is over, `events` follows and bounds the log of events, `renewal` replaces
+//! certificates, `refill` finds blobs that are missing, `collection` gives disk back, `webhooks` tells
 //! of events, `scrub` finds damaged blobs and `health` says whether control can write.
 
 pub(crate) mod collection;
@@ -12,6 +11,7 @@ pub(crate) mod events;
 pub(crate) mod expiry;
 pub(crate) mod health;
 pub(crate) mod progress;
+pub(crate) mod refill;
 pub(crate) mod renewal;
 pub(crate) mod scrub;
 pub(crate) mod webhooks;

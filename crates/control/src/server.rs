@@ -27,7 +27,7 @@ use crate::{
     metrics::ControlMetrics,
     reconcile::{
         self, Reconcile, collection::Collection, events::Events, expiry::Expiry, health::Health,
-        progress::Progress, renewal::Renewal, scrub::Scrub, webhooks::Webhooks,
+        progress::Progress, refill::Refill, renewal::Renewal, scrub::Scrub, webhooks::Webhooks,
     },
     seal::{KeyFileError, Seal},
     serve::{FIRST_REQUEST_TIMEOUT, Service, accept},
@@ -182,7 +182,7 @@ async fn open(effective: Effective, context: &Context) -> Result<App, StartError
 }
 
 /// The key of the database's secrets, made only for a new database.
-fn open_seal(config: &ControlConfig, is_new: bool) -> Result<Seal, KeyFileError> {
+pub(crate) fn open_seal(config: &ControlConfig, is_new: bool) -> Result<Seal, KeyFileError> {
     let own = config.state_dir.join(KEY_FILE);
     Seal::open(config.secrets.key_file.as_ref().unwrap_or(&own), is_new)
 }
@@ -258,6 +258,10 @@ fn reconcile_all(app: &App, context: &Context, keys: Arc<Keys>, own: &Issued) {
     spawn(context, Renewal::new(app.clone(), keys, own));
     spawn(context, Collection::new(app.clone()));
     spawn(context, Scrub::new(app.clone()));
+    let (refill, stop_refill) = (app.clone(), stop.clone());
+    context.tasks.spawn("refill", async move {
+        reconcile::run(Refill::new(refill.clone()), refill.refilled(), stop_refill).await;
+    });
     let config = app.effective().config.variants;
     if config.enabled {
         spawn(context, variants::Variants::new(app.clone(), config.threads));

@@ -5,6 +5,7 @@
 //! SQL keeps to what SQLite and PostgreSQL share: `$1` parameters, `ON CONFLICT`, no text dates.
 
 mod authority;
+mod backup;
 mod certificates;
 mod error;
 mod events;
@@ -32,6 +33,7 @@ use sqlx::{
 };
 
 pub(crate) use authority::AuthorityRow;
+pub(crate) use backup::{Cells, Columns, RowError};
 pub(crate) use certificates::CertificateRow;
 pub(crate) use error::{OpenError, StoreError};
 pub(crate) use events::Reading;

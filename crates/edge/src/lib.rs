@@ -18,6 +18,7 @@ mod config;
 mod connection;
 mod credentials;
 mod edge;
+mod give_back;
 mod heal;
 mod intake;
 mod line_ends;

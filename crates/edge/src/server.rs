@@ -20,6 +20,7 @@ use crate::{
     config::{EdgeConfig, InvalidConfig},
     connection::Port,
     edge::{CacheStatusValues, Edge},
+    give_back,
     heal::Healer,
     intake::Source,
     machine_metrics::MachineCollector,
@@ -127,7 +128,7 @@ impl EdgeServer {
         let mut stager = Stager::new(
             Arc::clone(&edge),
             replica.clone(),
-            Stage::new(store, source, events),
+            Stage::new(store.clone(), source, events),
             context.tasks.clone(),
             context.readiness.condition("state", "control has not sent a state yet"),
             config.state_dir.join("served.json"),
@@ -139,6 +140,8 @@ impl EdgeServer {
             stopping.run_until_cancelled(follower.run()).await;
         });
         context.tasks.spawn_vital("stager", stager.run(heard));
+        let giving = give_back::run(store, replica, context.tasks.stopping().clone());
+        context.tasks.spawn("give back", giving);
         let listeners = bound.listeners.clone();
         bound.serve(&config, &context, &edge)?;
         Ok(EdgeServer { config, context, edge, listeners, _state_dir: state_dir })

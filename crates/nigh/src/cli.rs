@@ -90,6 +90,10 @@ pub(crate) enum Command {
     /// Tokens for the API
     #[command(subcommand)]
     Token(commands::token::Command),
+    /// Write everything that control knows to one file
+    Backup(commands::backup::Args),
+    /// Fill an empty control with a backup, on its own machine
+    Restore(commands::restore::Args),
     /// A whole CDN on this machine, to try things on
     Demo(commands::demo::Args),
     /// Run a role

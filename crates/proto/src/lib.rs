@@ -13,6 +13,7 @@ pub mod manifest;
 pub mod names;
 pub mod pack;
 pub mod path;
+pub mod refill;
 pub mod report;
 pub mod rules;
 mod schema;

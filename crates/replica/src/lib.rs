@@ -5,7 +5,7 @@
 //! desired state, `frames` cuts its stream into lines and `keep` has the state on disk before
 //! anyone acts on it. `report` tells control how things stand, with `health` measured by the way and
 //! `fit` to keep it short. `said` keeps the log from saying the same for weeks.
-//! `fetch` brings blobs. Nothing here waits for control before a machine may serve: what is on
+//! `fetch` brings blobs, `give` takes some back to a control that has lost them. Nothing here waits for control before a machine may serve: what is on
 //! disk is there as soon as [`Replica::open`] returns.
 
 mod backoff;
@@ -13,6 +13,7 @@ mod config;
 mod fetch;
 mod fit;
 mod frames;
+mod give;
 pub mod health;
 mod identity;
 mod join;

@@ -2,6 +2,7 @@
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
+use bytes::Bytes;
 use nigh_proto::{
     Digest, Timestamp,
     document::Document,
@@ -13,6 +14,7 @@ use tokio::sync::{Notify, watch};
 use crate::{
     config::{ControlConfig, ReplicaConfig},
     fetch::{self, ByteStream, FetchError},
+    give,
     identity::{Identity, IdentityError},
     keep::{KeepError, StateFile},
     link::Link,
@@ -45,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) state: watch::Sender<Option<Arc<MachineState>>>,
     pub(crate) standing: watch::Sender<Standing>,
     pub(crate) health: watch::Sender<Health>,
+    /// Blobs that control asked for last.
+    pub(crate) wanted: watch::Sender<Arc<[Digest]>>,
     pub(crate) link: watch::Sender<Option<Link>>,
     pub(crate) connected: watch::Sender<bool>,
     /// Wakes a report that waits for control to come back.
@@ -82,6 +86,7 @@ impl Replica {
             state: watch::Sender::new(state),
             standing: watch::Sender::default(),
             health: watch::Sender::default(),
+            wanted: watch::Sender::new(Arc::default()),
             link: watch::Sender::default(),
             connected: watch::Sender::default(),
             reconnected: Notify::new(),
@@ -128,6 +133,30 @@ impl Replica {
     /// The raw bytes of the blob from `offset` on.
     pub async fn fetch_blob(&self, digest: &Digest, offset: u64) -> Result<ByteStream, FetchError> {
         fetch::blob(&self.0.link().ok_or(FetchError::NotJoined)?, digest, offset).await
+    }
+}
+
+impl Replica {
+    /// Blobs that control has lost and asks this machine for, whether they are here or not.
+    pub fn wanted(&self) -> watch::Receiver<Arc<[Digest]>> {
+        self.0.wanted.subscribe()
+    }
+
+    /// Gives control a pack of blobs that it asked for.
+    pub async fn give_pack(&self, pack: Bytes) -> Result<(), FetchError> {
+        give::pack(&self.0.link().ok_or(FetchError::NotJoined)?, pack).await
+    }
+
+    /// Gives control the part from `offset` on of a blob of `size_bytes` that it asked for.
+    pub async fn give_part(
+        &self,
+        digest: &Digest,
+        size_bytes: u64,
+        offset: u64,
+        part: Bytes,
+    ) -> Result<(), FetchError> {
+        let link = self.0.link().ok_or(FetchError::NotJoined)?;
+        give::part(&link, digest, size_bytes, offset, part).await
     }
 }
 

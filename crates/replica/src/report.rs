@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use nigh_proto::{
+    refill::{ANSWER_MAX_BYTES, ReportAnswer},
     report::{CertificateReport, Health, REPORT_MAX_BYTES, REPORT_MS, Report, SiteReport},
     state::Revision,
 };
@@ -113,8 +114,23 @@ async fn post(shared: &Shared, standing: Standing) -> Result<Option<&'static str
         .post(link.url("machine/v1/report"))
         .header(reqwest::header::CONTENT_TYPE, "application/json")
         .body(fitted.body);
-    link::call(request, POST_TIMEOUT).await?;
+    let response = link::call(request, POST_TIMEOUT).await?;
+    hear(shared, response).await?;
     Ok(fitted.left_out)
+}
+
+/// Takes in what control asks for. No body: nothing.
+async fn hear(shared: &Shared, response: reqwest::Response) -> Result<(), CallError> {
+    let body = link::bounded(response, ANSWER_MAX_BYTES).await?;
+    if body.is_empty() {
+        return Ok(());
+    }
+    let answer: ReportAnswer =
+        serde_json::from_slice(&body).map_err(|error| CallError::Garbled(error.into()))?;
+    if !answer.wanted.is_empty() {
+        shared.wanted.send_replace(answer.wanted.into());
+    }
+    Ok(())
 }
 
 fn not_joined() -> CallError {

@@ -27,7 +27,8 @@ use crate::{
     blobs::{PartError, PartOutcome, pipe},
 };
 
-const PACK_MAX_BYTES: u64 =
+/// A whole pack, as it is sent.
+pub(crate) const PACK_MAX_BYTES: u64 =
     PackHead::MAX_BODIES_BYTES + PackHead::head_bytes(PackHead::MAX_BLOBS) as u64;
 
 /// Is a blob stored, or how much of its upload?
@@ -66,10 +67,20 @@ pub(crate) async fn put(
 ) -> Result<Response, Refusal> {
     caller.require_scope(Scope::Push)?;
     app.push_goes_on();
-    let offset = number(&headers, UPLOAD_OFFSET)?.unwrap_or(0);
-    let length = match number(&headers, UPLOAD_LENGTH)? {
+    put_blob(&app, digest, &headers, body).await
+}
+
+/// Takes in a blob, or the part of it that the headers say.
+pub(crate) async fn put_blob(
+    app: &App,
+    digest: Digest,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let offset = number(headers, UPLOAD_OFFSET)?.unwrap_or(0);
+    let length = match number(headers, UPLOAD_LENGTH)? {
         Some(length) => length,
-        None => number(&headers, "content-length")?.ok_or_else(|| {
+        None => number(headers, "content-length")?.ok_or_else(|| {
             let why = "send upload-length, or content-length for a blob in one piece";
             Refusal::new(StatusCode::LENGTH_REQUIRED, "length_required", why)
         })?,
@@ -78,7 +89,7 @@ pub(crate) async fn put(
         return Err(too_large(BLOB_MAX_BYTES));
     }
     if length <= u64::from(PackHead::MAX_BLOB_BYTES) {
-        return put_small(&app, digest, length, body).await;
+        return put_small(app, digest, length, body).await;
     }
     let (pipe, fill) = pipe(body, UPLOAD_PART_MAX_BYTES);
     let part = app.blobs().part(digest, length, offset, pipe, app.instant());

@@ -21,8 +21,8 @@ use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    blobs, browse, description::describe, events, machines, problem::Refusal, releases, sites,
-    status, tokens, webhooks,
+    backup, blobs, browse, description::describe, events, machines, problem::Refusal, releases,
+    sites, status, tokens, webhooks,
 };
 use crate::app::{App, random};
 
@@ -38,6 +38,7 @@ fn described() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(status::status))
         .routes(routes!(tokens::who_am_i))
+        .routes(routes!(backup::read))
         .routes(routes!(sites::create, sites::list))
         .routes(routes!(sites::show, sites::delete))
         .routes(routes!(sites::create_host, sites::list_hosts))

@@ -3,6 +3,7 @@
 use nigh_proto::{
     MachineId, MachineName,
     api::{EventKind, JoinTokenCreated, NewJoinToken},
+    refill::ReportAnswer,
     report::{JoinRequest, JoinResponse, MachineRole, Report},
 };
 use serde_json::json;
@@ -146,6 +147,15 @@ impl App {
         }
         self.reported().notify_one();
         Ok(())
+    }
+
+    /// What a machine is asked for after its report.
+    pub(crate) fn answer(&self, machine: &MachineRow) -> ReportAnswer {
+        if machine.role != MachineRole::Edge {
+            return ReportAnswer::default();
+        }
+        let wanted = self.wanted().ask(&machine.name, self.instant());
+        ReportAnswer { wanted, wants_state: false }
     }
 
     /// A machine that is ahead of control has heard of states that a backup of the database does

@@ -190,6 +190,12 @@ impl App {
                 ));
             }
         }
+        let missing = self.wanted().len();
+        if missing > 0 {
+            warnings.push(format!(
+                "{missing} blobs of releases are missing on control; edges are asked for them"
+            ));
+        }
         let world = self.world();
         for (site, release) in world.staging() {
             if self.decision(&world, release) == Decision::Stuck {

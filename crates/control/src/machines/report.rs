@@ -1,6 +1,11 @@
 //! `POST /machine/v1/report`.
 
-use axum::{extract::State, http::StatusCode};
+use axum::{
+    Json,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+};
 use nigh_proto::report::{REPORT_MAX_BYTES, Report};
 
 use super::Machine;
@@ -14,11 +19,15 @@ pub(crate) async fn report(
     State(app): State<App>,
     Machine(machine): Machine,
     Small(report): Small<Report, REPORT_MAX_BYTES>,
-) -> Result<StatusCode, Refusal> {
+) -> Result<Response, Refusal> {
     if report.about.name != machine.name || report.about.role != machine.role {
         let why = format!("the certificate is that of {} {}", machine.role.label(), machine.name);
         return Err(Refusal::new(StatusCode::FORBIDDEN, "not_yourself", why));
     }
     app.take_report(&machine, report).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let answer = app.answer(&machine);
+    Ok(match answer.is_empty() {
+        true => StatusCode::NO_CONTENT.into_response(),
+        false => Json(answer).into_response(),
+    })
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use nigh_core::blob::{Collected, Store};
-use nigh_proto::{Digest, Manifest, ReleaseId, api::ReleaseState};
+use nigh_proto::{Digest, Manifest, ReleaseId};
 
 use super::Reconcile;
 use crate::{
@@ -47,6 +47,10 @@ impl Collection {
 impl App {
     /// One collection; see the module.
     pub(crate) async fn collect(&self, young: Duration) -> Result<Collected, AppError> {
+        if self.blobs().is_kept() {
+            // A backup reads them.
+            return Ok(Collected::default());
+        }
         let live = self.mark(Live::default()).await?;
         let settled = self.blobs().settle().await;
         let live = self.mark(live).await?;
@@ -72,7 +76,7 @@ impl App {
         let store = self.blobs().store().clone();
         blocking(move || {
             let mut live = live;
-            for row in rows.iter().filter(|row| needs_blobs(row.state)) {
+            for row in rows.iter().filter(|row| row.needs_blobs()) {
                 // An index of variants may be replaced while the release stays the same.
                 live.digests.extend(row.variants);
                 if live.releases.insert(row.id.clone()) {
@@ -109,18 +113,6 @@ impl Live {
         let manifest = Manifest::parse(&text).map_err(AppError::Manifest)?;
         self.digests.extend(manifest.entries().iter().map(|entry| entry.digest));
         Ok(())
-    }
-}
-
-const fn needs_blobs(state: ReleaseState) -> bool {
-    match state {
-        ReleaseState::Uploading
-        | ReleaseState::Staging
-        | ReleaseState::Staged
-        | ReleaseState::Active
-        | ReleaseState::Preview
-        | ReleaseState::Superseded => true,
-        ReleaseState::Expired | ReleaseState::Failed => false,
     }
 }
 

@@ -1,8 +1,8 @@
 //! Is an edge that cannot stage a release being given damaged blobs?
 //!
 //! Blobs go out as they are stored, unchecked, and edges refuse bad ones. So when an edge says that
-//! it failed, the blobs of that release are checked here and damaged ones forgotten: the next push of
-//! the folder brings them back.
+//! it failed, the blobs of that release are checked here and damaged ones forgotten: another edge, or
+//! the next push of the folder, brings them back.
 
 use std::{
     collections::BTreeMap,
@@ -62,8 +62,9 @@ impl Scrub {
             let (site, id) = (&row.site, &row.id);
             tracing::error!(
                 site.name = %site, release.id = %id, blobs_damaged = damaged,
-                "{damaged} blobs of release {id} are damaged on control; push {site} again",
+                "{damaged} blobs of release {id} are damaged on control; edges are asked for them",
             );
+            self.app.refilled().notify_one();
         }
         Ok(())
     }

@@ -1,6 +1,10 @@
 //! Where is control's CA kept?
 
-use super::{Store, StoreError, sql::query};
+use super::{
+    Store, StoreError,
+    sql::{On, query},
+};
+use crate::seal::Seal;
 
 /// What the seal of the CA's key is for.
 const PURPOSE: &str = "authority";
@@ -18,18 +22,25 @@ impl std::fmt::Debug for AuthorityRow {
     }
 }
 
+/// The CA as the database holds it, opened.
+pub(super) async fn read(
+    on: impl Into<On<'_>>,
+    seal: &Seal,
+) -> Result<Option<AuthorityRow>, StoreError> {
+    let row = query("SELECT certificate_pem, key_pem FROM authority WHERE id = 1");
+    let row = row.fetch_optional(on).await?;
+    row.map(|row| {
+        Ok(AuthorityRow {
+            certificate_pem: row.get("certificate_pem")?,
+            key_pem: seal.reveal(PURPOSE, &row.get::<String>("key_pem")?)?,
+        })
+    })
+    .transpose()
+}
+
 impl Store {
     pub(crate) async fn authority(&self) -> Result<Option<AuthorityRow>, StoreError> {
-        let row = query("SELECT certificate_pem, key_pem FROM authority WHERE id = 1")
-            .fetch_optional(&self.reader)
-            .await?;
-        row.map(|row| {
-            Ok(AuthorityRow {
-                certificate_pem: row.get("certificate_pem")?,
-                key_pem: self.seal.reveal(PURPOSE, &row.get::<String>("key_pem")?)?,
-            })
-        })
-        .transpose()
+        read(&self.reader, &self.seal).await
     }
 
     /// Keeps the CA of a first start; fails as taken when there is one.

@@ -97,6 +97,21 @@ impl ReleaseRow {
     }
 }
 
+impl ReleaseRow {
+    /// Whether its blobs must stay: it is served, or may be again.
+    pub(crate) const fn needs_blobs(&self) -> bool {
+        match self.state {
+            ReleaseState::Uploading
+            | ReleaseState::Staging
+            | ReleaseState::Staged
+            | ReleaseState::Active
+            | ReleaseState::Preview
+            | ReleaseState::Superseded => true,
+            ReleaseState::Expired | ReleaseState::Failed => false,
+        }
+    }
+}
+
 fn unix_ms(time: Option<Timestamp>) -> Option<i64> {
     time.map(Timestamp::unix_ms)
 }

@@ -6,8 +6,8 @@
 
 use futures_util::{StreamExt as _, stream::BoxStream};
 use sqlx::{
-    Executor as _, PgPool, Postgres, Row as _, Sqlite, SqlitePool, Transaction, postgres::PgRow,
-    sqlite::SqliteRow,
+    Column as _, Executor as _, PgPool, Postgres, Row as _, SqlSafeStr, SqlStr, Sqlite, SqlitePool,
+    Transaction, TypeInfo as _, ValueRef as _, postgres::PgRow, sqlite::SqliteRow,
 };
 
 use super::StoreError;
@@ -71,6 +71,10 @@ impl Pool {
 }
 
 impl Connection {
+    pub(super) const fn is_postgres(&self) -> bool {
+        matches!(self, Connection::Postgres(_))
+    }
+
     pub(super) async fn commit(self) -> Result<(), StoreError> {
         match self {
             Connection::Sqlite(tx) => tx.commit().await?,
@@ -117,13 +121,13 @@ values! {
 /// A statement with its values.
 #[derive(Debug)]
 pub(super) struct Query {
-    sql: &'static str,
+    sql: SqlStr,
     values: Vec<Value>,
 }
 
 /// Begins a statement.
-pub(super) fn query(sql: &'static str) -> Query {
-    Query { sql, values: Vec::new() }
+pub(super) fn query(sql: impl SqlSafeStr) -> Query {
+    Query { sql: sql.into_sql_str(), values: Vec::new() }
 }
 
 /// The statement for one driver.
@@ -199,18 +203,46 @@ impl Query {
     }
 
     /// Row by row, for answers that are too many to hold.
-    pub(super) fn fetch(self, pool: &Pool) -> BoxStream<'_, Result<Row, StoreError>> {
-        match pool {
-            Pool::Sqlite(pool) => prepared!(self)
-                .fetch(pool)
-                .map(|row| row.map(Row::Sqlite).map_err(StoreError::from))
-                .boxed(),
-            Pool::Postgres(pool) => prepared!(self)
-                .fetch(pool)
-                .map(|row| row.map(Row::Postgres).map_err(StoreError::from))
-                .boxed(),
+    pub(super) fn fetch<'c>(self, on: impl Into<On<'c>>) -> BoxStream<'c, Result<Row, StoreError>> {
+        let sqlite = |row: sqlx::Result<SqliteRow>| row.map(Row::Sqlite).map_err(StoreError::from);
+        let postgres = |row: sqlx::Result<PgRow>| row.map(Row::Postgres).map_err(StoreError::from);
+        match on.into() {
+            On::Pool(Pool::Sqlite(pool)) => prepared!(self).fetch(pool).map(sqlite).boxed(),
+            On::Connection(Connection::Sqlite(tx)) => {
+                prepared!(self).fetch(&mut **tx).map(sqlite).boxed()
+            }
+            On::Pool(Pool::Postgres(pool)) => prepared!(self).fetch(pool).map(postgres).boxed(),
+            On::Connection(Connection::Postgres(tx)) => {
+                prepared!(self).fetch(&mut **tx).map(postgres).boxed()
+            }
         }
     }
+}
+
+/// The columns of one driver's row.
+macro_rules! cells {
+    ($row:expr) => {
+        $row.columns()
+            .iter()
+            .map(|column| {
+                let at = column.ordinal();
+                let raw = $row.try_get_raw(at)?;
+                let kind = raw.type_info().name().to_owned();
+                let value = match &*kind {
+                    _ if raw.is_null() => Value::Text(None),
+                    "BOOLEAN" | "BOOL" => Value::Bool($row.try_get_unchecked(at)?),
+                    "INTEGER" | "INT8" => Value::Int($row.try_get_unchecked(at)?),
+                    "TEXT" => Value::Text($row.try_get_unchecked(at)?),
+                    "BLOB" | "BYTEA" => Value::Bytes($row.try_get_unchecked(at)?),
+                    _ => {
+                        let column = "of a table";
+                        return Err(StoreError::Damaged { column, text: kind });
+                    }
+                };
+                Ok((column.name().to_owned(), value))
+            })
+            .collect()
+    };
 }
 
 /// What a statement answered with.
@@ -226,6 +258,14 @@ impl Row {
             Row::Sqlite(row) => row.try_get(column)?,
             Row::Postgres(row) => row.try_get(column)?,
         })
+    }
+
+    /// Every column with what is in it, for those who do not know the table.
+    pub(super) fn cells(&self) -> Result<Vec<(String, Value)>, StoreError> {
+        match self {
+            Row::Sqlite(row) => cells!(row),
+            Row::Postgres(row) => cells!(row),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! One file for each command, and the choice between them.
 
 pub(crate) mod api;
+pub(crate) mod backup;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod demo;
@@ -8,6 +9,7 @@ pub(crate) mod help;
 pub(crate) mod host;
 pub(crate) mod machine;
 pub(crate) mod release;
+pub(crate) mod restore;
 pub(crate) mod rollback;
 pub(crate) mod site;
 pub(crate) mod status;
@@ -47,6 +49,7 @@ pub(crate) fn run(cli: Cli, environment: Environment, console: &Console) -> Resu
         Command::Check(args) => check::run(&args, &global, &environment, console),
         Command::Serve(args) => serve::run(&args, &global, &environment, console),
         Command::Demo(args) => block_on(demo::run(args, console)),
+        Command::Restore(args) => block_on(restore::run(&args, &global, &environment, console)),
         Command::Push(args) => block_on(push::run(args, global, environment, console)),
         command => block_on(about_control(command, global, environment, console)),
     }
@@ -71,10 +74,12 @@ async fn about_control(
         Command::Status => status::run(&app).await,
         Command::Token(command) => token::run(command, &app).await,
         Command::Api(args) => api::run(args, &app).await,
+        Command::Backup(args) => backup::run(&args, &app).await,
         Command::Push(_)
         | Command::Check(_)
         | Command::Demo(_)
         | Command::Serve(_)
+        | Command::Restore(_)
         | Command::Completions(_)
         | Command::Help(_) => unreachable!("handled by the caller"),
     }
