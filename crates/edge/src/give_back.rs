@@ -132,10 +132,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         // Bytes that do not compress, of a megabyte each.
-        let blob = |seed: u8| {
-            let mut bytes = vec![0; 1 << 20];
-            blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut bytes);
-            bytes
+        let blob = |seed: u32| {
+            let hashed = |place: u32| *Digest::of(&(seed << 16 | place).to_be_bytes()).as_bytes();
+            (0..1 << 15).flat_map(hashed).collect::<Vec<u8>>()
         };
         let blobs: Vec<Vec<u8>> = (0..6).map(blob).collect();
         let digests = store.insert_many(&blobs).unwrap();

@@ -4,6 +4,7 @@
 mod activation_is_atomic;
 mod blob_corrupted_on_disk_is_healed;
 mod control_is_gone;
+mod control_is_lost;
 mod demo;
 mod disk_full_loses_nothing;
 mod docs_commands;
