@@ -68,7 +68,7 @@ async fn edges_give_back_the_blobs_of_a_control_that_was_restored_without() -> R
     let (dir, safe) = (tempfile::tempdir()?, tempfile::tempdir()?);
     SampleSite::pages(30).write(dir.path())?;
     // Several packs, and a blob that travels by itself.
-    tree::write(dir.path(), "game.patch", &noise(9 << 20))?;
+    tree::write(dir.path(), "game.patch", &noise(7, 9 << 20))?;
     let before = cdn.push(dir.path()).await?;
     tree::write(dir.path(), "index.html", b"after")?;
     cdn.push(dir.path()).await?;
