@@ -34,6 +34,8 @@ const TABLES: &[&str] = &[
     "variants",
     "event_log",
     "events",
+    "webhooks",
+    "webhook_deliveries",
 ];
 
 /// Tables that say nothing of the fleet, or nothing that is true for long.
