@@ -7,6 +7,7 @@
 mod backoff;
 mod backup;
 mod call;
+mod certificates;
 mod error;
 mod machines;
 mod releases;

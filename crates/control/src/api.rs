@@ -9,6 +9,7 @@ mod blobs;
 mod body;
 mod browse;
 mod caller;
+mod certificates;
 mod description;
 mod events;
 mod machines;

@@ -7,6 +7,7 @@
 
 mod activation;
 mod begin;
+mod certificates;
 mod error;
 mod events;
 mod finalize;
@@ -39,16 +40,18 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     blobs::Blobs,
     ca::Authority,
+    certificates::issuers::Issuers,
     config::{CertificateMode, ControlConfig, InvalidConfig},
     fleet::{
         World, edition::Editions, presence::Statuses, progress::Board, state::Settings,
         wanted::Wanted,
     },
     metrics::ControlMetrics,
-    store::{CertificateRow, Store, StoreError},
+    store::{CertificateRow, Source, Store, StoreError},
 };
 
 pub(crate) use begin::Begun;
+pub(crate) use certificates::AcmeBoard;
 pub(crate) use error::AppError;
 pub(crate) use events::EventFilter;
 pub(crate) use prune::surplus;
@@ -97,6 +100,13 @@ struct Inner {
     pushed_at: AtomicI64,
     /// The manifest of the release that began last: its finalization need not read it again.
     begun: Mutex<Option<(Digest, Arc<Manifest>)>>,
+    /// The CAs that are asked for certificates.
+    issuers: Issuers,
+    acme: Mutex<AcmeBoard>,
+    /// Wakes `reconcile::acme`.
+    certify: Notify,
+    /// Wakes `reconcile::proving`.
+    proving: Notify,
     stopping: CancellationToken,
 }
 
@@ -179,6 +189,10 @@ impl App {
             refilled: Notify::new(),
             pushed_at: AtomicI64::new(i64::MIN),
             begun: Mutex::default(),
+            issuers: Issuers::default(),
+            acme: Mutex::default(),
+            certify: Notify::new(),
+            proving: Notify::new(),
             stopping,
             clock,
         }));
@@ -196,50 +210,46 @@ impl App {
     /// revision was made with.
     async fn apply_config(&self) -> Result<(), AppError> {
         let mut tx = self.store().begin().await?;
-        if let Some(certificate) = self.previews_certificate()? {
-            let is_there = self
-                .store()
-                .certificates()
-                .await?
-                .iter()
-                .any(|row| row.id == certificate.id && row.names == certificate.names);
-            if !is_there {
-                tx.put_certificate(&certificate).await?;
+        match self.effective().config.certificates.mode {
+            CertificateMode::Internal => {
+                let previews = self.previews_certificate()?;
+                let there = tx.certificate(PREVIEWS_CERTIFICATE).await?;
+                if there.is_none_or(|there| there.names != previews.names) {
+                    tx.put_certificate(&previews).await?;
+                }
+                self.certify_sites(&mut tx).await?;
             }
-        } else {
-            tx.delete_certificate(PREVIEWS_CERTIFICATE).await?;
+            // `reconcile::acme` does what is to be done; until then what is there serves.
+            CertificateMode::Acme => {}
+            CertificateMode::None => tx.delete_made_certificates().await?,
         }
-        self.certify_sites(&mut tx).await?;
         tx.raise_revision().await?;
         tx.commit().await?;
         self.publish().await?;
         Ok(())
     }
 
-    fn previews_certificate(&self) -> Result<Option<CertificateRow>, AppError> {
+    fn previews_certificate(&self) -> Result<CertificateRow, AppError> {
         let wildcard = format!("*.{}", self.effective().config.sites.preview_domain());
         self.issue(PREVIEWS_CERTIFICATE, &[wildcard])
     }
 
-    /// A new certificate for `names`, unless sites are to have none.
-    pub(crate) fn issue(
-        &self,
-        id: &str,
-        names: &[String],
-    ) -> Result<Option<CertificateRow>, AppError> {
-        if self.effective().config.certificates.mode == CertificateMode::None {
-            return Ok(None);
-        }
+    /// A new certificate of control's own CA for `names`.
+    pub(crate) fn issue(&self, id: &str, names: &[String]) -> Result<CertificateRow, AppError> {
         let issued = self.authority().issue(names, self.now())?;
         let names = names.iter().filter_map(|name| name.parse().ok()).collect();
-        Ok(Some(CertificateRow {
+        Ok(CertificateRow {
             id: id.to_owned(),
             names,
             chain_pem: issued.chain_pem,
             key_pem: issued.key_pem,
             not_before: issued.not_before,
             not_after: issued.not_after,
-        }))
+            source: Source::Internal,
+            ca: None,
+            renew_at: None,
+            ask_at: None,
+        })
     }
 
     /// Publishes what was committed when nobody has done so yet: after an error in between, and
@@ -265,6 +275,8 @@ impl App {
         self.editions().publish(Arc::clone(&world), settings, self.now());
         self.0.world.send_replace(world);
         self.0.reported.notify_one();
+        self.0.certify.notify_one();
+        self.0.proving.notify_one();
         self.0.progress.send_replace(());
         self.ring_events().await
     }
@@ -309,6 +321,24 @@ impl App {
 
     fn begun(&self) -> MutexGuard<'_, Option<(Digest, Arc<Manifest>)>> {
         self.0.begun.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn acme_board(&self) -> MutexGuard<'_, AcmeBoard> {
+        self.0.acme.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn issuers(&self) -> &Issuers {
+        &self.0.issuers
+    }
+
+    /// Wakes the pass that asks for certificates.
+    pub(crate) fn certifying(&self) -> &Notify {
+        &self.0.certify
+    }
+
+    /// Wakes the pass that has certificates proven.
+    pub(crate) fn proving(&self) -> &Notify {
+        &self.0.proving
     }
 
     pub(crate) fn board(&self) -> MutexGuard<'_, Board> {

@@ -3,6 +3,7 @@
 //! Every section has its defaults here, beside what it means; unknown keys are refused. [`zones`]
 //! turns the short form of DNS zones in the file into the words of the fleet.
 
+mod certificates;
 mod events;
 mod webhooks;
 mod zones;
@@ -20,6 +21,7 @@ use nigh_proto::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use certificates::{AcmeConfig, CertificateMode, CertificatesConfig};
 pub use events::EventsConfig;
 pub use webhooks::WebhooksConfig;
 pub use zones::{RecordConfig, ZoneConfig};
@@ -220,23 +222,6 @@ impl Default for VariantsConfig {
     }
 }
 
-/// Who makes the certificates that edges serve with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct CertificatesConfig {
-    pub mode: CertificateMode,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CertificateMode {
-    /// Control's own CA, for fleets whose visitors trust it.
-    #[default]
-    Internal,
-    /// Nobody: sites are served over plain HTTP.
-    None,
-}
-
 /// How edges are reached from outside; only for the URLs that control prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -332,6 +317,7 @@ impl ControlConfig {
             ("sites.upload_expires_ms", self.sites.upload_expires_ms),
             ("variants.threads", self.variants.threads as u64),
             ("dns.answer_addresses_max", u64::from(self.dns.answer_addresses_max)),
+            ("certificates.challenge_deadline_ms", self.certificates.challenge_deadline_ms),
         ];
         if let Some((key, value)) = at_least_one.into_iter().find(|&(_, value)| value == 0) {
             let value = value.to_string();
@@ -355,6 +341,7 @@ impl ControlConfig {
                 });
             }
         }
+        self.certificates.check()?;
         self.networks.iter().try_for_each(|network| network.resolve().map(drop))?;
         self.zones.iter().try_for_each(|zone| zone.resolve(0).map(drop))
     }

@@ -10,6 +10,7 @@ mod app;
 pub mod backup;
 mod blobs;
 mod ca;
+mod certificates;
 pub mod config;
 mod fleet;
 mod machines;

@@ -3,7 +3,10 @@
 use std::{sync::atomic::AtomicU64, time::Duration};
 
 use nigh_daemon::Metrics;
-use nigh_proto::api::{DeliveryOutcome, ReleaseState};
+use nigh_proto::{
+    Timestamp,
+    api::{DeliveryOutcome, ReleaseState},
+};
 use prometheus_client::metrics::{
     counter::Counter, family::Family, gauge::Gauge, histogram::Histogram,
 };
@@ -26,7 +29,12 @@ pub(crate) struct ControlMetrics {
     pub(crate) blobs_bytes: Gauge<u64, AtomicU64>,
     pub(crate) variants: Counter,
     pub(crate) collected_blobs: Counter,
+    certificate_ends: Labelled<Gauge>,
+    acme_orders: Labelled<Counter>,
 }
+
+/// Certificates that are shown by name; those that end first.
+const CERTIFICATES_MAX: usize = 500;
 
 fn seconds() -> Histogram {
     Histogram::new([0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0])
@@ -45,6 +53,8 @@ impl ControlMetrics {
             blobs_bytes: Gauge::default(),
             variants: Counter::default(),
             collected_blobs: Counter::default(),
+            certificate_ends: Family::default(),
+            acme_orders: Family::default(),
         };
         metrics.register(|all| {
             let of = own.clone();
@@ -74,6 +84,16 @@ impl ControlMetrics {
                 "Blobs that nothing needed any more",
                 of.collected_blobs,
             );
+            all.register(
+                "nigh_control_certificate_not_after_seconds",
+                "When certificates end, in Unix time; the 500 that end first",
+                of.certificate_ends,
+            );
+            all.register(
+                "nigh_control_acme_orders",
+                "Certificates that were asked for, by what came of it",
+                of.acme_orders,
+            );
         });
         own
     }
@@ -94,6 +114,23 @@ impl ControlMetrics {
     /// Counts an attempt to tell a webhook of an event.
     pub(crate) fn delivered(&self, outcome: DeliveryOutcome) {
         self.deliveries.get_or_create(&vec![("outcome", outcome.label().to_owned())]).inc();
+    }
+
+    /// Shows when each certificate ends.
+    pub(crate) fn certificates<'a>(&self, ends: impl Iterator<Item = (&'a str, Timestamp)>) {
+        let mut ends: Vec<(Timestamp, &str)> = ends.map(|(id, end)| (end, id)).collect();
+        ends.sort_unstable();
+        self.certificate_ends.clear();
+        for (end, id) in ends.into_iter().take(CERTIFICATES_MAX) {
+            let labels = vec![("id", id.to_owned())];
+            self.certificate_ends.get_or_create(&labels).set(end.unix_ms() / 1000);
+        }
+    }
+
+    /// Counts an order that came to its end.
+    pub(crate) fn acme_order(&self, is_done: bool) {
+        let result = if is_done { "issued" } else { "failed" };
+        self.acme_orders.get_or_create(&vec![("result", result.to_owned())]).inc();
     }
 
     /// Counts a release that has reached `state`.

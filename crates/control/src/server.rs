@@ -26,8 +26,9 @@ use crate::{
     machines,
     metrics::ControlMetrics,
     reconcile::{
-        self, Reconcile, collection::Collection, events::Events, expiry::Expiry, health::Health,
-        progress::Progress, refill::Refill, renewal::Renewal, scrub::Scrub, webhooks::Webhooks,
+        self, Reconcile, acme::Acme, collection::Collection, events::Events, expiry::Expiry,
+        health::Health, progress::Progress, proving::Proving, refill::Refill, renewal::Renewal,
+        scrub::Scrub, tickets::Tickets, webhooks::Webhooks,
     },
     seal::{KeyFileError, Seal},
     serve::{FIRST_REQUEST_TIMEOUT, Service, accept},
@@ -252,6 +253,15 @@ fn reconcile_all(app: &App, context: &Context, keys: Arc<Keys>, own: &Issued) {
         let task = Progress::new(progress.clone());
         reconcile::run(task, progress.reported(), stop_progress).await;
     });
+    let (acme, stop_acme) = (app.clone(), stop.clone());
+    context.tasks.spawn(Acme::NAME, async move {
+        reconcile::run(Acme::new(acme.clone()), acme.certifying(), stop_acme).await;
+    });
+    let (proving, stop_proving) = (app.clone(), stop.clone());
+    context.tasks.spawn(Proving::NAME, async move {
+        reconcile::run(Proving(proving.clone()), proving.proving(), stop_proving).await;
+    });
+    spawn(context, Tickets(app.clone()));
     spawn(context, Health { app: app.clone(), database, disk });
     spawn(context, Events(app.clone()));
     spawn(context, Expiry(app.clone()));

@@ -4,8 +4,10 @@
 //! belong together is decided in `app`, which opens a [`Tx`], calls its methods and commits. The
 //! SQL keeps to what SQLite and PostgreSQL share: `$1` parameters, `ON CONFLICT`, no text dates.
 
+mod acme;
 mod authority;
 mod backup;
+mod candidates;
 mod certificates;
 mod error;
 mod events;
@@ -14,6 +16,7 @@ mod releases;
 mod row;
 mod sites;
 mod sql;
+mod tickets;
 mod tokens;
 mod variants;
 mod webhooks;
@@ -32,14 +35,17 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
+pub(crate) use acme::{ChallengeKind, ChallengeRow, OrderRow};
 pub(crate) use authority::AuthorityRow;
 pub(crate) use backup::{Cells, Columns, RowError};
-pub(crate) use certificates::CertificateRow;
+pub(crate) use candidates::CandidateRow;
+pub(crate) use certificates::{CertificateRow, Source};
 pub(crate) use error::{OpenError, StoreError};
 pub(crate) use events::Reading;
 pub(crate) use machines::{JoinTokenRow, MachineRow};
 pub(crate) use releases::{ReleaseFilter, ReleaseRow};
 pub(crate) use sites::{HostRow, SiteRow};
+pub(crate) use tickets::TicketKeyRow;
 pub(crate) use tokens::TokenRow;
 pub(crate) use variants::VariantRow;
 pub(crate) use webhooks::WebhookRow;

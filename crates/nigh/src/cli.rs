@@ -77,6 +77,9 @@ pub(crate) enum Command {
     /// The host names that a site answers to
     #[command(subcommand)]
     Host(commands::host::Command),
+    /// The certificates that edges serve with
+    #[command(subcommand)]
+    Cert(commands::cert::Command),
     /// The machines that serve visitors
     #[command(subcommand)]
     Edge(commands::machine::Command),

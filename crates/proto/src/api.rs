@@ -3,6 +3,7 @@
 //! Every number of bytes ends in `_bytes`, every duration in `_ms`, every time is RFC 3339 in UTC.
 //! Readers ignore fields they do not know.
 
+mod certificates;
 mod events;
 mod webhooks;
 
@@ -17,6 +18,10 @@ use crate::{
     state::Location,
 };
 
+pub use certificates::{
+    CertificateSource, CertificateState, CertificateView, NewCertificate, NewRevocation,
+    RevocationReason,
+};
 pub use events::{EVENT_STREAM, EventKind, EventView, UnknownKind};
 pub use webhooks::{DeliveryOutcome, DeliveryView, NewWebhook, WebhookCreated, WebhookView};
 

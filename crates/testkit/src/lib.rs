@@ -12,6 +12,7 @@ pub mod geo_fixture;
 mod layout;
 pub mod listeners;
 pub mod mmdb;
+pub mod pebble;
 pub mod place;
 pub mod ports;
 pub mod postgres;

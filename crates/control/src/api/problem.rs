@@ -88,6 +88,12 @@ const FULL: StatusCode = StatusCode::INSUFFICIENT_STORAGE;
 impl From<AppError> for Refusal {
     fn from(error: AppError) -> Self {
         let (status, code) = match &error {
+            AppError::CertificateUnknown(_) => (NOT_FOUND, "certificate_unknown"),
+            AppError::CertificateBad(_) | AppError::CertificateForeign { .. } => {
+                (UNPROCESSABLE, "certificate_invalid")
+            }
+            AppError::CertificateKind { .. } => (CONFLICT, "certificate_kind"),
+            AppError::CaFailed { .. } => (StatusCode::BAD_GATEWAY, "ca_failed"),
             AppError::SiteUnknown(_) => (NOT_FOUND, "site_unknown"),
             AppError::SiteTaken(_) => (CONFLICT, "site_taken"),
             AppError::HostTaken(_) => (CONFLICT, "host_taken"),

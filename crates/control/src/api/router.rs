@@ -21,8 +21,8 @@ use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    backup, blobs, browse, description::describe, events, machines, problem::Refusal, releases,
-    sites, status, tokens, webhooks,
+    backup, blobs, browse, certificates, description::describe, events, machines, problem::Refusal,
+    releases, sites, status, tokens, webhooks,
 };
 use crate::app::{App, random};
 
@@ -52,6 +52,11 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(releases::roll_back))
         .routes(routes!(blobs::head, blobs::put))
         .routes(routes!(blobs::post_pack))
+        .routes(routes!(certificates::list))
+        .routes(routes!(certificates::show))
+        .routes(routes!(certificates::renew))
+        .routes(routes!(certificates::revoke))
+        .routes(routes!(certificates::import, certificates::remove))
         .routes(routes!(machines::list))
         .routes(routes!(machines::drain))
         .routes(routes!(machines::undrain))
@@ -186,7 +191,9 @@ macro_rules! single_segment {
     )*};
 }
 
-single_segment!(SiteName, MachineName, TokenId, WebhookId, Digest, u64);
+single_segment!(
+    certificates::CertificateId, SiteName, MachineName, TokenId, WebhookId, Digest, u64
+);
 
 impl<A: FromStr<Err: ToString>, B: FromStr<Err: ToString>> FromSegments for (A, B) {
     fn from_segments(segments: &[&str]) -> Result<Self, String> {

@@ -6,7 +6,9 @@ use nigh_proto::{
     manifest::InvalidManifest, rules::InvalidRules,
 };
 
-use crate::{ca::CaError, store::StoreError, webhooks::BadTarget};
+use crate::{
+    ca::CaError, certificates::inspect::BadChain, store::StoreError, webhooks::BadTarget,
+};
 
 /// What a caller can act on; the API turns each into a problem with a code of its own.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +83,16 @@ pub enum AppError {
     JoinRefused,
     #[error("the machine calls itself {name} and the token is for {expected}")]
     JoinName { name: MachineName, expected: MachineName },
+    #[error("there is no certificate {0}; `nigh cert list` shows those there are")]
+    CertificateUnknown(String),
+    #[error("the certificate cannot be served: {0}")]
+    CertificateBad(#[from] BadChain),
+    #[error("the certificate is for {names}, which is no host of {site}; add the host first")]
+    CertificateForeign { site: SiteName, names: String },
+    #[error("{id}: {rule}")]
+    CertificateKind { id: String, rule: &'static str },
+    #[error("the CA did not do this with {id}: {why}")]
+    CaFailed { id: String, why: String },
     #[error(transparent)]
     Ca(#[from] CaError),
     #[error(transparent)]

@@ -146,6 +146,7 @@ impl App {
             self.publish().await?;
         }
         self.reported().notify_one();
+        self.proving().notify_one();
         Ok(())
     }
 

@@ -56,7 +56,7 @@ impl App {
         if !tx.delete_site(name).await? {
             return Err(AppError::SiteUnknown(name.clone()));
         }
-        tx.delete_certificate(&certificate_id(name)).await?;
+        self.forget_certificates(&mut tx, name).await?;
         self.record(&mut tx, EventKind::SiteDeleted, Some(name), name.as_str(), json!({})).await?;
         tx.raise_revision().await?;
         tx.commit().await?;
@@ -94,36 +94,32 @@ impl App {
         })
     }
 
-    /// Gives every site the certificate that it should have and has not: the configuration may
-    /// have said something else when the site was made.
+    /// Gives every site that has none a certificate of the own CA: the configuration may have said
+    /// something else when the site was made.
     pub(super) async fn certify_sites(&self, tx: &mut Tx) -> Result<(), AppError> {
-        let is_wanted = self.effective().config.certificates.mode != CertificateMode::None;
         let world = self.store().world().await?;
         for site in &world.sites {
             let id = certificate_id(&site.name);
-            let is_there = world.certificates.iter().any(|row| row.id == id);
-            if is_there != is_wanted {
+            if !world.certificates.iter().any(|row| row.id == id) {
                 self.certify(tx, &site.name).await?;
             }
         }
         Ok(())
     }
 
-    /// Gives the site a certificate for all hosts that it has in this transaction.
+    /// Brings certificates in line with the hosts that the site has in this transaction, as far as
+    /// that is done at once: public CAs are asked by `reconcile::acme`.
     pub(crate) async fn certify(&self, tx: &mut Tx, site: &SiteName) -> Result<(), AppError> {
         let hosts = tx.hosts(site).await?;
+        self.fit_import(tx, site, &hosts).await?;
+        let is_own = self.effective().config.certificates.mode == CertificateMode::Internal;
         let names: Vec<String> = hosts.iter().map(|row| row.host.to_string()).collect();
-        if names.is_empty() {
-            return Ok(());
-        }
-        match self.issue(&certificate_id(site), &names)? {
-            Some(certificate) => {
-                tx.put_certificate(&certificate).await?;
-                let data = json!({ "names": names, "not_after": certificate.not_after });
-                self.record(tx, EventKind::CertificateIssued, Some(site), &certificate.id, data)
-                    .await?;
-            }
-            None => tx.delete_certificate(&certificate_id(site)).await?,
+        if is_own && !names.is_empty() {
+            let certificate = self.issue(&certificate_id(site), &names)?;
+            tx.put_certificate(&certificate).await?;
+            let data = json!({ "names": names, "not_after": certificate.not_after });
+            self.record(tx, EventKind::CertificateIssued, Some(site), &certificate.id, data)
+                .await?;
         }
         Ok(())
     }

@@ -44,7 +44,9 @@ impl App {
     pub(crate) fn url(&self, host: &Host) -> String {
         let config = &self.effective().config;
         let (scheme, port, default) = match config.certificates.mode {
-            CertificateMode::Internal => ("https", config.public.https_port, 443),
+            CertificateMode::Internal | CertificateMode::Acme => {
+                ("https", config.public.https_port, 443)
+            }
             CertificateMode::None => ("http", config.public.http_port, 80),
         };
         match port {
@@ -159,6 +161,7 @@ impl App {
         let machines = self.machine_views(None);
         let mut warnings = self.warnings(&machines);
         warnings.extend(self.webhook_warnings().await?);
+        warnings.extend(self.certificate_warnings().await?);
         if disk_free_bytes < DISK_LOW_BYTES {
             warnings.push(format!("control has only {} MiB of disk left", disk_free_bytes >> 20));
         }

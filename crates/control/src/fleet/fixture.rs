@@ -87,7 +87,7 @@ pub(crate) fn world(edges: &[&str], active: Option<u64>, lagging: Option<&str>) 
         revision: 7,
         sites: vec![site],
         machines: edges.iter().map(|edge| machine(edge)).collect(),
-        certificates: Vec::new(),
+        ..World::default()
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use nigh_proto::{
     MachineName, ReleaseId, SiteName, Timestamp,
-    report::{AWAY_AFTER_MS, Health, Report, SiteReport},
+    report::{AWAY_AFTER_MS, CertificateReport, Health, Report, SiteReport},
 };
 
 /// Whether a machine takes part.
@@ -37,6 +37,8 @@ pub(crate) struct Status {
     /// How far the machine's clock was ahead of control's, in milliseconds.
     pub clock_ahead_ms: i64,
     pub sites: BTreeMap<SiteName, SiteReport>,
+    /// What became of its certificates and candidates.
+    pub certificates: Vec<CertificateReport>,
 }
 
 /// What is known of every machine. At most one status per machine that has joined.
@@ -106,6 +108,7 @@ impl Statuses {
         status.revision = revision;
         status.health = report.health;
         status.clock_ahead_ms = report.sent_at.ms_since(time);
+        status.certificates = report.certificates;
         let sites: BTreeMap<SiteName, SiteReport> =
             report.sites.into_iter().map(|site| (site.site.clone(), site)).collect();
         let is_new =

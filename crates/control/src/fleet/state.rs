@@ -8,11 +8,13 @@ use nigh_proto::{
     api::ReleaseState,
     report::MachineRole,
     state::{
-        Certificate, DnsEdge, DnsSite, DnsState, EdgeState, MachineState, OperatorNetwork,
-        PreviewRef, ProbeTarget, ReleasePurpose, ReleaseRef, Revision, SiteState,
+        DnsEdge, DnsSite, DnsState, EdgeState, MachineState, OperatorNetwork, PreviewRef,
+        ProbeTarget, ReleasePurpose, ReleaseRef, Revision, SiteState,
     },
     zone::Zone,
 };
+
+mod certificates;
 
 use super::{Site, World};
 use crate::store::{MachineRow, ReleaseRow};
@@ -43,33 +45,29 @@ pub(crate) fn of(
 }
 
 fn edge(world: &World, settings: &Settings, machine: &MachineRow, now: Timestamp) -> EdgeState {
+    let names = certificates::Names::of(world, now);
     EdgeState {
         revision: Revision(world.revision),
         machine: machine.name.clone(),
         region: region(machine),
-        sites: world.sites.iter().map(|site| site_state(site, settings, now)).collect(),
-        certificates: world
-            .certificates
-            .iter()
-            .map(|row| Certificate {
-                id: row.id.clone(),
-                names: row.names.clone(),
-                chain_pem: row.chain_pem.clone(),
-                key_pem: row.key_pem.clone(),
-                not_after: row.not_after,
-            })
-            .collect(),
-        candidates: Vec::new(),
-        ticket_keys: Vec::new(),
-        http_challenges: Vec::new(),
+        sites: world.sites.iter().map(|site| site_state(site, &names, settings, now)).collect(),
+        certificates: certificates::served(world, &names, now),
+        candidates: certificates::to_prove(world, &machine.name),
+        ticket_keys: world.ticket_keys.clone(),
+        http_challenges: certificates::http_challenges(world),
     }
 }
 
-fn site_state(site: &Site, settings: &Settings, now: Timestamp) -> SiteState {
+fn site_state(
+    site: &Site,
+    names: &certificates::Names<'_>,
+    settings: &Settings,
+    now: Timestamp,
+) -> SiteState {
     SiteState {
         name: site.name.clone(),
         hosts: site.hosts.clone(),
-        https_redirect: settings.https_redirect,
+        https_redirect: settings.https_redirect && names.cover(site),
         releases: held(site, settings, now),
         active: site.active_release().map(|release| release.id.clone()),
         previews: previews(site, now)
@@ -153,7 +151,7 @@ fn dns(world: &World, settings: &Settings, machine: &MachineName, now: Timestamp
         networks: settings.networks.clone(),
         steered_ttl_s: settings.steered_ttl_s,
         answer_addresses_max: settings.answer_addresses_max,
-        challenges: Vec::new(),
+        challenges: certificates::dns_challenges(world),
     }
 }
 

@@ -1,8 +1,11 @@
 //! What does the database say that the fleet should be?
 
-use nigh_proto::{Host, MachineName, ReleaseId, SiteName, api::ReleaseState, report::MachineRole};
+use nigh_proto::{
+    Host, MachineName, ReleaseId, SiteName, api::ReleaseState, report::MachineRole,
+    state::TicketKey,
+};
 
-use crate::store::{CertificateRow, MachineRow, ReleaseRow};
+use crate::store::{CandidateRow, CertificateRow, ChallengeRow, MachineRow, ReleaseRow};
 
 /// Everything that machines are told, at one revision. Immutable and shared.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +16,12 @@ pub(crate) struct World {
     /// By name.
     pub machines: Vec<MachineRow>,
     pub certificates: Vec<CertificateRow>,
+    /// Certificates that an edge is to prove first.
+    pub candidates: Vec<CandidateRow>,
+    /// What machines answer to CAs.
+    pub challenges: Vec<ChallengeRow>,
+    /// The newest first.
+    pub ticket_keys: Vec<TicketKey>,
 }
 
 /// A site with everything that belongs to it.

@@ -9,6 +9,8 @@ use super::Reconcile;
 use crate::{
     app::{App, AppError},
     ca::{Issued, Keys, is_due},
+    config::CertificateMode,
+    store::Source,
 };
 
 const WAIT: Duration = Duration::from_secs(10 * 60);
@@ -53,21 +55,26 @@ impl Reconcile for Renewal {
     async fn pass(&mut self) -> Result<Duration, AppError> {
         self.renew_own()?;
         let now = self.app.now();
+        if self.app.effective().config.certificates.mode != CertificateMode::Internal {
+            return Ok(WAIT);
+        }
         let mut due = self.app.store().certificates().await?;
-        due.retain(|row| is_due(row.not_before, row.not_after, now));
+        // Those of public CAs too, now that none is asked any more.
+        due.retain(|row| {
+            row.source != Source::Import && is_due(row.not_before, row.not_after, now)
+        });
         if due.is_empty() {
             return Ok(WAIT);
         }
         let mut tx = self.app.store().begin().await?;
         for row in &due {
             let names: Vec<String> = row.names.iter().map(ToString::to_string).collect();
-            if let Some(renewed) = self.app.issue(&row.id, &names)? {
-                tx.put_certificate(&renewed).await?;
-                let site = row.id.strip_prefix("site:").and_then(|site| site.parse().ok());
-                let data = json!({ "names": names, "not_after": renewed.not_after });
-                let kind = EventKind::CertificateRenewed;
-                tx.record(now, kind, site.as_ref(), &row.id, data).await?;
-            }
+            let renewed = self.app.issue(&row.id, &names)?;
+            tx.put_certificate(&renewed).await?;
+            let site = row.id.strip_prefix("site:").and_then(|site| site.parse().ok());
+            let data = json!({ "names": names, "not_after": renewed.not_after });
+            let kind = EventKind::CertificateRenewed;
+            tx.record(now, kind, site.as_ref(), &row.id, data).await?;
         }
         tx.raise_revision().await?;
         tx.commit().await?;

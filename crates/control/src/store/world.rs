@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use nigh_proto::SiteName;
 
 use super::{
-    CertificateRow, HostRow, MachineRow, ReleaseRow, SiteRow, Store, StoreError, sql::query,
+    CandidateRow, CertificateRow, ChallengeRow, HostRow, MachineRow, ReleaseRow, SiteRow, Store,
+    StoreError, TicketKeyRow, sql::query,
 };
 use crate::fleet::{Site, World};
 
@@ -51,6 +52,13 @@ impl Store {
         let machines = machines.iter().map(MachineRow::read).collect::<Result<Vec<_>, _>>()?;
         let certificates =
             query("SELECT * FROM certificates ORDER BY id").fetch_all(&mut tx).await?;
+        let candidates = query("SELECT * FROM candidates ORDER BY id").fetch_all(&mut tx).await?;
+        let challenges = query("SELECT * FROM acme_challenges ORDER BY kind, name, token, value")
+            .fetch_all(&mut tx)
+            .await?;
+        let ticket_keys = query("SELECT * FROM ticket_keys ORDER BY created_at DESC, name")
+            .fetch_all(&mut tx)
+            .await?;
         Ok(World {
             revision: revision.unsigned_abs(),
             sites: sites.into_values().collect(),
@@ -59,6 +67,15 @@ impl Store {
                 .iter()
                 .map(|row| CertificateRow::read(row, &self.seal))
                 .collect::<Result<_, _>>()?,
+            candidates: candidates
+                .iter()
+                .map(|row| CandidateRow::read(row, &self.seal))
+                .collect::<Result<_, _>>()?,
+            challenges: challenges.iter().map(ChallengeRow::read).collect::<Result<_, _>>()?,
+            ticket_keys: ticket_keys
+                .iter()
+                .map(|row| Ok(TicketKeyRow::read(row, &self.seal)?.key))
+                .collect::<Result<_, StoreError>>()?,
         })
     }
 }

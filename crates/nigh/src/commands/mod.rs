@@ -2,6 +2,7 @@
 
 pub(crate) mod api;
 pub(crate) mod backup;
+pub(crate) mod cert;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod demo;
@@ -69,6 +70,7 @@ async fn about_control(
         Command::Release(command) => release::run(command, &app).await,
         Command::Site(command) => site::run(command, &app).await,
         Command::Host(command) => host::run(command, &app).await,
+        Command::Cert(command) => cert::run(command, &app).await,
         Command::Edge(command) => machine::run(command, MachineRole::Edge, &app).await,
         Command::Dns(command) => machine::run(command.into(), MachineRole::Dns, &app).await,
         Command::Status => status::run(&app).await,

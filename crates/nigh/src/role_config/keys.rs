@@ -153,7 +153,58 @@ pub(crate) const CONTROL: &[Key] = &[
     table("certificates", "Who makes the certificates that edges serve with."),
     value(
         "certificates.mode",
-        "\"internal\": control's own CA. \"none\": nobody, plain HTTP only.",
+        "\"internal\": control's own CA. \"acme\": the CAs below. \"none\": nobody, plain HTTP only.",
+    ),
+    value("certificates.names_max", "Names in one certificate at most."),
+    value("certificates.fallback_after_ms", "How long a CA may be down until the next is asked."),
+    value(
+        "certificates.challenge_deadline_ms",
+        "How long machines may take to show the answer to a CA's challenge.",
+    ),
+    value(
+        "certificates.resolvers",
+        "Where names outside of the zones are looked up, \"IP:PORT\"; the system's when empty.",
+    ),
+    value(
+        "certificates.ticket_period_ms",
+        "How often edges get a new key for TLS session tickets; each lives three times as long.",
+    ),
+    list("certificates.acme", "A public CA that speaks ACME; the preferred one first."),
+    example(
+        "certificates.acme.directory",
+        "\"https://acme-v02.api.letsencrypt.org/directory\"",
+        "Its directory.",
+    ),
+    example(
+        "certificates.acme.contact",
+        "[\"mailto:hostmaster@example.com\"]",
+        "Whom it may tell of trouble.",
+    ),
+    example(
+        "certificates.acme.agree_to_terms",
+        "true",
+        "You agree to its terms of service; needed.",
+    ),
+    example("certificates.acme.eab_key_id", "\"kid-1\"", "External account binding: the key's id."),
+    example(
+        "certificates.acme.eab_key_file",
+        "\"/etc/nigh/eab.key\"",
+        "A file with that key in base64url.",
+    ),
+    example(
+        "certificates.acme.profile",
+        "\"tlsserver\"",
+        "The kind of certificate, if it has several.",
+    ),
+    example(
+        "certificates.acme.ca_file",
+        "\"/etc/nigh/private-ca.pem\"",
+        "Whom to trust for its HTTPS; the system's authorities otherwise.",
+    ),
+    example(
+        "certificates.acme.caa_identities",
+        "[\"letsencrypt.org\"]",
+        "What CAA records call it, if its directory does not say.",
     ),
     table("public", "How edges are reached from outside; only for the URLs that control prints."),
     value("public.https_port", "The port of https URLs."),

@@ -1,9 +1,9 @@
-use nigh_proto::{Digest, report::MachineRole, zone::DnsName};
+use nigh_proto::{Digest, report::MachineRole, state::Certificate, zone::DnsName};
 
 use super::*;
 use crate::{
     fleet::fixture::{self, release, release_row},
-    store::CertificateRow,
+    store::{CandidateRow, CertificateRow, Source},
 };
 
 pub(crate) fn settings() -> Settings {
@@ -132,10 +132,90 @@ fn keys_of_certificates_reach_edges_only() {
         key_pem: "secret".to_owned(),
         not_before: at(0),
         not_after: at(1),
+        source: Source::Internal,
+        ca: None,
+        renew_at: None,
+        ask_at: None,
     });
     assert_eq!(edge_state(&world, 0).certificates[0].key_pem, "secret");
     let dns = serde_json::to_string(&dns_state(&world, 0)).unwrap();
     assert!(!dns.contains("secret"));
+}
+
+fn certificate(id: &str, names: &[&str], source: Source) -> CertificateRow {
+    CertificateRow {
+        id: id.to_owned(),
+        names: names.iter().map(|name| name.parse().unwrap()).collect(),
+        chain_pem: "chain".to_owned(),
+        key_pem: "key".to_owned(),
+        not_before: at(0),
+        not_after: at(100),
+        source,
+        ca: None,
+        renew_at: None,
+        ask_at: None,
+    }
+}
+
+#[test]
+fn each_name_has_one_certificate_and_what_was_brought_comes_first() {
+    let mut world = fixture::world(&["fra1"], None, None);
+    world.certificates = vec![
+        certificate("import:docs", &["docs.nigh.test"], Source::Import),
+        certificate("previews", &["*.nigh.test"], Source::Internal),
+        certificate("site:blog", &["blog.nigh.test", "blog.test"], Source::Internal),
+        certificate("site:docs", &["docs.nigh.test", "own.test"], Source::Acme),
+        certificate("wildcard:nigh.test", &["*.nigh.test"], Source::Acme),
+    ];
+    let shown = |now| -> Vec<(String, Vec<String>)> {
+        let certificates = edge_state(&world, now).certificates.into_iter();
+        let names = |row: &Certificate| row.names.iter().map(ToString::to_string).collect();
+        certificates.map(|row| (row.id.clone(), names(&row))).collect()
+    };
+    let pair = |id: &str, names: &[&str]| {
+        (id.to_owned(), names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
+    };
+    let others = [pair("site:blog", &["blog.test"]), pair("wildcard:nigh.test", &["*.nigh.test"])];
+    let before = shown(50);
+    assert!(before.contains(&pair("import:docs", &["docs.nigh.test"])), "{before:?}");
+    assert!(before.contains(&pair("site:docs", &["own.test"])), "{before:?}");
+    assert!(others.iter().all(|other| before.contains(other)) && before.len() == 4, "{before:?}");
+    let after = shown(100);
+    assert!(after.contains(&pair("site:docs", &["docs.nigh.test", "own.test"])), "{after:?}");
+    assert!(others.iter().all(|other| after.contains(other)) && after.len() == 3, "{after:?}");
+}
+
+#[test]
+fn plain_http_is_redirected_only_where_every_host_has_a_certificate() {
+    let mut world = fixture::world(&["fra1"], None, None);
+    assert!(!edge_state(&world, 0).sites[0].https_redirect);
+    world.certificates = vec![certificate("wildcard:nigh.test", &["*.nigh.test"], Source::Acme)];
+    assert!(edge_state(&world, 0).sites[0].https_redirect);
+    world.sites[0].hosts.push("own.test".parse().unwrap());
+    assert!(!edge_state(&world, 0).sites[0].https_redirect);
+}
+
+#[test]
+fn a_candidate_goes_to_the_edge_that_was_asked_and_to_no_other() {
+    let mut world = fixture::world(&["fra1"], None, None);
+    let mut candidate = CandidateRow {
+        id: "site:docs".to_owned(),
+        names: vec!["own.test".parse().unwrap()],
+        chain_pem: "chain".to_owned(),
+        key_pem: "key".to_owned(),
+        not_before: at(0),
+        not_after: at(1),
+        source: Source::Acme,
+        ca: None,
+        asked: Some((fixture::name("fra1"), at(0))),
+        refused: None,
+        created_at: at(0),
+    };
+    world.candidates = vec![candidate.clone()];
+    assert_eq!(edge_state(&world, 0).candidates[0].id, "site:docs");
+    candidate.asked = Some((fixture::name("nyc1"), at(0)));
+    world.candidates = vec![candidate];
+    assert!(edge_state(&world, 0).candidates.is_empty());
 }
 
 #[test]
