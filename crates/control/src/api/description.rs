@@ -9,12 +9,13 @@ use serde_json::{Map, Value, json};
 use utoipa::{PartialSchema, openapi::OpenApi};
 
 /// What the parts of a path look like: the name in braces, the path it begins, its schema.
-const PATH_PARAMETERS: [(&str, &str, &str); 9] = [
+const PATH_PARAMETERS: [(&str, &str, &str); 10] = [
     ("site", "/v1/sites/", "SiteName"),
     ("host", "/v1/sites/", "Host"),
     ("release", "/v1/sites/", "ReleaseReference"),
     ("digest", "/v1/blobs/", "Digest"),
     ("name", "/v1/machines/", "MachineName"),
+    ("id", "/v1/certificates/", "CertificateId"),
     ("id", "/v1/tokens/", "TokenId"),
     ("id", "/v1/events/", "EventId"),
     ("id", "/v1/webhooks/", "WebhookId"),
@@ -46,6 +47,11 @@ fn texts() -> Value {
         "SiteName": of::<SiteName>(),
         "TokenId": of::<TokenId>(),
         "WebhookId": of::<WebhookId>(),
+        "CertificateId": {
+            "type": "string",
+            "pattern": "^(site|host|wildcard|import):[0-9a-z.:-]{1,280}$|^previews$",
+            "examples": ["site:docs", "wildcard:example.com"],
+        },
         "EventId": { "type": "integer", "minimum": 1, "maximum": i64::MAX, "examples": [17] },
         "ReleaseReference": {
             "type": "string",
@@ -210,6 +216,7 @@ fn reason(status: &str) -> &'static str {
         "422" => "it was read, and cannot be done",
         "428" => "say which state the change is for",
         "429" => "too many; `retry-after` says when to come back",
+        "502" => "somebody else did not do their part; the detail says who",
         "500" => "control failed; its log says why",
         "503" => "busy; come back in a moment",
         "507" => "control's disk is full",

@@ -192,7 +192,13 @@ macro_rules! single_segment {
 }
 
 single_segment!(
-    certificates::CertificateId, SiteName, MachineName, TokenId, WebhookId, Digest, u64
+    certificates::CertificateId,
+    SiteName,
+    MachineName,
+    TokenId,
+    WebhookId,
+    Digest,
+    u64
 );
 
 impl<A: FromStr<Err: ToString>, B: FromStr<Err: ToString>> FromSegments for (A, B) {

@@ -6,9 +6,7 @@ use nigh_proto::{
     manifest::InvalidManifest, rules::InvalidRules,
 };
 
-use crate::{
-    ca::CaError, certificates::inspect::BadChain, store::StoreError, webhooks::BadTarget,
-};
+use crate::{ca::CaError, certificates::inspect::BadChain, store::StoreError, webhooks::BadTarget};
 
 /// What a caller can act on; the API turns each into a problem with a code of its own.
 #[derive(Debug, thiserror::Error)]
