@@ -159,7 +159,7 @@ async fn by_http(app: &App, rows: &[&ChallengeRow], revision: u64) -> Vec<(DnsNa
     let effective = app.effective();
     let resolver = Resolver::new(&effective.config.certificates.resolvers).await;
     let port = effective.config.public.http_port;
-    let rows: Vec<ChallengeRow> = rows.iter().map(|row| ChallengeRow::clone(row)).collect();
+    let rows: Vec<ChallengeRow> = rows.iter().copied().cloned().collect();
     let looks = stream::iter(rows).map(|row| {
         let resolver = resolver.clone();
         async move {

@@ -147,7 +147,7 @@ mod tests {
         let names = ["docs.nigh.test", "own.test"].map(|name| name.parse().unwrap());
         assert_eq!(leaf.serves(&names, now()), Ok(()));
         let bare: DnsName = "www.own.test".parse().unwrap();
-        assert_eq!(leaf.serves(&[bare.clone()], now()), Err(BadChain::Name(bare)));
+        assert_eq!(leaf.serves(std::slice::from_ref(&bare), now()), Err(BadChain::Name(bare)));
         assert_eq!(leaf.serves(&names, leaf.not_after), Err(BadChain::Late(leaf.not_after)));
         let before = leaf.not_before.plus_ms(-600_000);
         assert_eq!(leaf.serves(&names, before), Err(BadChain::Early(leaf.not_before)));

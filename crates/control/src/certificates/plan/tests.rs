@@ -104,7 +104,7 @@ fn it_is_asked_for_anew_at_two_thirds_or_when_its_ca_says() {
     let given = given.on(60);
     assert!(given.plan().requests[0].is_renewal);
     let told = Held { renew_at: Some(day(70)), ..wildcard() };
-    let mut given = Given::site(&[]).holding(&[told.clone()]).on(69);
+    let mut given = Given::site(&[]).holding(std::slice::from_ref(&told)).on(69);
     assert_eq!(given.plan().requests, []);
     assert_eq!(given.on(70).requested().len(), 1);
     given = Given::site(&[]).holding(&[Held { renew_at: Some(day(400)), ..told }]).on(75);
