@@ -8,7 +8,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("durable", &[]),
     ("daemon", &[]),
     ("core", &["proto", "durable"]),
-    ("bucket", &["proto"]),
+    ("bucket", &["dev:bucket"]),
     ("replica", &["proto", "durable"]),
     ("client", &["proto"]),
     ("dns", &["proto", "durable", "daemon", "replica", "dev:testkit"]),
@@ -20,7 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "nigh",
         &["proto", "durable", "daemon", "core", "client", "dns", "edge", "control", "testkit"],
     ),
-    ("tests", &["proto", "client", "testkit", "core"]),
+    ("tests", &["proto", "client", "testkit", "core", "bucket"]),
 ];
 
 fn root() -> PathBuf {

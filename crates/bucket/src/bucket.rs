@@ -10,9 +10,11 @@ use aws_sdk_s3::{
     types::{Delete, ObjectIdentifier},
 };
 use bytes::Bytes;
-use futures_util::{Stream, stream};
+use futures_util::{FutureExt as _, Stream, stream};
 
 use crate::{BucketConfig, Cause, Error, OpenError, client};
+
+// The SDK's futures are boxed: those that wait for them would be types of hundreds of layers.
 
 /// Objects removed with one request.
 const DELETE_MAX: usize = 500;
@@ -77,7 +79,8 @@ impl Bucket {
 
     /// The length of the object, `None` when there is none.
     pub async fn head(&self, key: &str) -> Result<Option<u64>, Error> {
-        let asked = self.client.head_object().bucket(&self.name).key(self.full(key)).send().await;
+        let asked =
+            self.client.head_object().bucket(&self.name).key(self.full(key)).send().boxed().await;
         match asked {
             Ok(head) => Ok(Some(unsigned(head.content_length()))),
             Err(error) => match self.failed(format!("look for {key}"), &error) {
@@ -94,7 +97,8 @@ impl Bucket {
         let request = self.client.get_object().bucket(&self.name).key(self.full(key));
         let last = end.saturating_sub(1);
         let request = request.range(format!("bytes={start}-{last}"));
-        let answer = request.send().await.map_err(|error| self.failed(action.clone(), &error))?;
+        let answer =
+            request.send().boxed().await.map_err(|error| self.failed(action.clone(), &error))?;
         let left = end - start;
         if answer.content_length().map(unsigned_of) != Some(left) {
             let detail =
@@ -108,7 +112,7 @@ impl Bucket {
     pub async fn get_small(&self, key: &str, bytes_max: u64) -> Result<Option<Bytes>, Error> {
         let action = format!("get {key}");
         let request = self.client.get_object().bucket(&self.name).key(self.full(key));
-        let answer = match request.send().await {
+        let answer = match request.send().boxed().await {
             Ok(answer) => answer,
             Err(error) => match self.failed(action, &error) {
                 error if error.cause == Cause::Missing => return Ok(None),
@@ -134,7 +138,8 @@ impl Bucket {
             let delete =
                 delete.map_err(|error| Error::new(&self.name, action(), Cause::Refused, error))?;
             let request = self.client.delete_objects().bucket(&self.name).delete(delete);
-            let removed = request.send().await.map_err(|error| self.failed(action(), &error))?;
+            let removed =
+                request.send().boxed().await.map_err(|error| self.failed(action(), &error))?;
             if let Some(error) = removed.errors().first() {
                 let detail = format!(
                     "{}: {}",
@@ -151,7 +156,7 @@ impl Bucket {
     pub async fn list(&self, after: Option<&str>) -> Result<Vec<Listed>, Error> {
         let request = self.client.list_objects_v2().bucket(&self.name).prefix(&self.prefix);
         let request = request.set_start_after(after.map(|after| self.full(after)));
-        let page = request.send().await;
+        let page = request.send().boxed().await;
         let page = page.map_err(|error| self.failed("list objects".to_owned(), &error))?;
         let listed = page.contents().iter().filter_map(|object| {
             let key = object.key()?.strip_prefix(&self.prefix)?.to_owned();
@@ -163,7 +168,7 @@ impl Bucket {
     /// Uploads in parts that were begun and not ended, as many as one page has.
     pub async fn uploads(&self) -> Result<Vec<Upload>, Error> {
         let request = self.client.list_multipart_uploads().bucket(&self.name);
-        let page = request.prefix(&self.prefix).send().await;
+        let page = request.prefix(&self.prefix).send().boxed().await;
         let page = page.map_err(|error| self.failed("list uploads".to_owned(), &error))?;
         let uploads = page.uploads().iter().filter_map(|upload| {
             Some(Upload {
@@ -178,7 +183,7 @@ impl Bucket {
     /// Gives up an upload; its parts are removed.
     pub async fn abort(&self, key: &str, id: &str) -> Result<(), Error> {
         let request = self.client.abort_multipart_upload().bucket(&self.name);
-        let aborted = request.key(self.full(key)).upload_id(id).send().await;
+        let aborted = request.key(self.full(key)).upload_id(id).send().boxed().await;
         match aborted.map_err(|error| self.failed(format!("abort {key}"), &error)) {
             Err(error) if error.cause != Cause::Missing => Err(error),
             _ => Ok(()),
@@ -191,7 +196,7 @@ impl Bucket {
         let expires = PresigningConfig::expires_in(expires_in)
             .map_err(|error| Error::new(&self.name, action.clone(), Cause::Refused, error))?;
         let request = self.client.get_object().bucket(&self.name).key(self.full(key));
-        let signed = request.presigned(expires).await;
+        let signed = request.presigned(expires).boxed().await;
         Ok(signed.map_err(|error| self.failed(action, &error))?.uri().to_owned())
     }
 

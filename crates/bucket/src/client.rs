@@ -31,13 +31,13 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// Why a bucket cannot be connected to, whatever the network does.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error("blobs.bucket.endpoint {endpoint:?} is not an address such as https://s3.example")]
+    #[error("blobs.endpoint {endpoint:?} is not an address such as https://s3.example")]
     Endpoint { endpoint: String },
-    #[error("blobs.bucket.name {name:?} is not the name of a bucket")]
+    #[error("blobs.bucket {name:?} is not the name of a bucket")]
     Name { name: String },
-    #[error("blobs.bucket.prefix {prefix:?} begins with a slash or does not end with one")]
+    #[error("blobs.prefix {prefix:?} begins with a slash or does not end with one")]
     Prefix { prefix: String },
-    #[error("could not read {}, which blobs.bucket.credentials_file names", .path.display())]
+    #[error("could not read {}, which blobs.credentials_file names", .path.display())]
     CredentialsFile { path: PathBuf, source: std::io::Error },
     #[error("could not read {}", .path.display())]
     CaFile { path: PathBuf, source: std::io::Error },

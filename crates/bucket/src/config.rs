@@ -2,41 +2,27 @@
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-
 /// A bucket. Who may use it is said by `credentials_file`, or found by the usual chain:
 /// `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, the files that `AWS_SHARED_CREDENTIALS_FILE` and
 /// `AWS_CONFIG_FILE` name or those in the home folder, web identity, and the role of the container
 /// or the machine.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BucketConfig {
     /// The bucket's name.
     pub name: String,
     /// Such as `https://s3.example:3900`; Amazon's own unless told otherwise.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
-    #[serde(default = "default_region")]
     pub region: String,
     /// Whether the bucket's name is in the path of URLs, not in the host.
-    #[serde(default)]
     pub path_style: bool,
     /// What the names of all objects begin with.
-    #[serde(default)]
     pub prefix: String,
     /// Keys in the format of `~/.aws/credentials`; nothing else is looked at then.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_file: Option<PathBuf>,
     /// The profile in that file; `default` unless told otherwise.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
     /// The CA of an endpoint that no public CA vouches for, PEM.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
-}
-
-fn default_region() -> String {
-    "us-east-1".to_owned()
 }
 
 impl BucketConfig {
@@ -45,7 +31,7 @@ impl BucketConfig {
         Self {
             name: name.to_owned(),
             endpoint: None,
-            region: default_region(),
+            region: "us-east-1".to_owned(),
             path_style: false,
             prefix: String::new(),
             credentials_file: None,

@@ -24,7 +24,7 @@ pub struct Error {
 pub enum Cause {
     #[error("there is no such object")]
     Missing,
-    #[error("there is no such bucket; make it, or correct blobs.bucket.name")]
+    #[error("there is no such bucket; make it, or correct blobs.bucket")]
     NoBucket,
     #[error("the bucket refuses these credentials; correct them or what they allow")]
     Denied,

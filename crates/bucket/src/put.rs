@@ -5,10 +5,12 @@
 //! only what it has is told to be there.
 
 use aws_sdk_s3::{
+    config::http::HttpResponse,
+    error::{ProvideErrorMetadata as _, SdkError},
     primitives::ByteStream,
     types::{CompletedMultipartUpload, CompletedPart},
 };
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 
 use crate::{Bucket, Cause, Content, Error};
 
@@ -40,13 +42,13 @@ impl Bucket {
     async fn put_at_once(&self, key: &str, content: &Content) -> Result<(), Error> {
         let bytes = self.part(key, content, 0, content.bytes()).await?;
         let request = self.client.put_object().bucket(&self.name).key(self.full(key));
-        let put = request.body(ByteStream::from(bytes)).send().await;
+        let put = request.body(ByteStream::from(bytes)).send().boxed().await;
         put.map(drop).map_err(|error| self.failed(format!("put {key}"), &error))
     }
 
     async fn put_in_parts(&self, key: &str, content: &Content) -> Result<(), Error> {
         let begin = self.client.create_multipart_upload().bucket(&self.name).key(self.full(key));
-        let begun = begin.send().await;
+        let begun = begin.send().boxed().await;
         let begun = begun.map_err(|error| self.failed(format!("put {key} in parts"), &error))?;
         let Some(id) = begun.upload_id() else {
             return Err(self.refused(key, Cause::Refused, "the upload was given no name"));
@@ -75,8 +77,17 @@ impl Bucket {
         let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
         let request = self.client.complete_multipart_upload().bucket(&self.name);
         let request = request.key(self.full(key)).upload_id(id).multipart_upload(parts);
-        let completed = request.send().await;
-        completed.map(drop).map_err(|error| self.failed(format!("put {key} together"), &error))
+        let completed = request.send().boxed().await;
+        let is_unreadable = |error: &SdkError<_, HttpResponse>| {
+            let status = error.raw_response().map(|response| response.status());
+            status.is_some_and(|status| status.is_success()) && error.code().is_none()
+        };
+        match completed {
+            // Some servers say yes in words that the SDK does not know; whoever puts looks anyway.
+            Err(error) if is_unreadable(&error) => Ok(()),
+            Err(error) => Err(self.failed(format!("put {key} together"), &error)),
+            Ok(_) => Ok(()),
+        }
     }
 
     async fn put_part(
@@ -93,7 +104,7 @@ impl Bucket {
         let number = i32::try_from(number + 1).unwrap_or(i32::MAX);
         let request = self.client.upload_part().bucket(&self.name).key(self.full(key));
         let request = request.upload_id(id).part_number(number).body(ByteStream::from(bytes));
-        let put = request.send().await;
+        let put = request.send().boxed().await;
         let put =
             put.map_err(|error| self.failed(format!("put part {number} of {key}"), &error))?;
         let part = CompletedPart::builder().part_number(number);

@@ -52,6 +52,8 @@ pub enum Fault {
     Slow(Duration),
     /// Puts and parts fail with 500; everything else works.
     NoPuts,
+    /// URLs that were given to others are refused with 403; everything else works.
+    NoUrls,
 }
 
 /// A running server; it ends when it is dropped.
@@ -196,8 +198,11 @@ async fn answer(
         let response = http::Response::builder().status(status);
         response.body(Body::from(text)).map_err(io::Error::other)
     };
+    let is_url = request.uri().query().is_some_and(|query| query.contains("X-Amz-Signature="));
     match state.next_fault(request.method()) {
         Fault::None => {}
+        Fault::NoUrls if !is_url => {}
+        Fault::NoUrls => return refuse(403, "AccessDenied"),
         Fault::NoPuts if !is_put => {}
         Fault::SlowDown => return refuse(503, "SlowDown"),
         Fault::Internal | Fault::NoPuts => return refuse(500, "InternalError"),

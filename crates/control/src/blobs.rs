@@ -3,21 +3,35 @@
 //! [`Blobs`] runs every call on a thread that may block, bounds how many packs are taken in at
 //! once, keeps a large upload open between its parts, and lets a collection begin only while
 //! nobody is between "these are missing" and "a release needs them".
+//!
+//! With a bucket behind it (`remote`) the folder is where blobs are taken in and verified, and a
+//! cache afterwards: what is stored is what the bucket has.
 
 mod pipe;
+mod remote;
 mod uploads;
 
 use std::{
+    collections::HashMap,
     path::Path,
     sync::{Arc, Weak},
     time::Instant,
 };
 
-use nigh_core::blob::{BlobStat, InsertError, OpenError, ReadError, Store, StoreOptions, Usage};
-use nigh_proto::Digest;
+use futures_util::future::try_join_all;
+use nigh_bucket::Body;
+use nigh_core::blob::{
+    BlobStat, FileError, InsertError, Inserted, OpenError, ReadError, Store, StoreOptions, Usage,
+    WritePackError,
+};
+use nigh_proto::{Digest, pack::InvalidPack};
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, Semaphore};
 
+use crate::store::StoreError;
+
 pub(crate) use pipe::{Pipe, PipeWriter, pipe, stream};
+pub(crate) use remote::RemoteError;
+pub(crate) use remote::{Needed, Remote, Standing};
 pub(crate) use uploads::{PartError, PartOutcome, Uploads};
 
 /// Packs taken in at once; each holds a few megabytes while it is checked.
@@ -27,6 +41,10 @@ const INSERTS_MAX: usize = 3;
 const PARTS_MAX: usize = 64;
 /// Answers with blobs at once, each of which keeps a thread as well.
 const SENDS_MAX: usize = 256;
+/// Blobs that the folder has and the bucket lacks that one question puts there.
+const KEPT_AT_ONCE_MAX: usize = 4096;
+/// How many large ones of them.
+const LARGE_AT_ONCE_MAX: usize = 16;
 
 /// A promise to someone that nothing is collected.
 #[derive(Debug)]
@@ -36,6 +54,7 @@ pub(crate) struct Keep(#[expect(dead_code, reason = "it counts as long as it liv
 #[derive(Clone, Debug)]
 pub(crate) struct Blobs {
     store: Store,
+    remote: Option<Arc<Remote>>,
     partial_dir: Arc<Path>,
     inserts: Arc<Semaphore>,
     parts: Arc<Semaphore>,
@@ -55,6 +74,7 @@ impl Blobs {
         let store = blocking(move || Store::open_with(&folder, options)).await?;
         Ok(Self {
             store,
+            remote: None,
             partial_dir: path.into(),
             inserts: Arc::new(Semaphore::new(INSERTS_MAX)),
             parts: Arc::new(Semaphore::new(PARTS_MAX)),
@@ -63,6 +83,16 @@ impl Blobs {
             keepers: Arc::default(),
             uploads: Arc::default(),
         })
+    }
+
+    /// The same with a bucket behind it.
+    pub(crate) fn with_remote(self, remote: Arc<Remote>) -> Self {
+        Self { remote: Some(remote), ..self }
+    }
+
+    /// The bucket, when there is one.
+    pub(crate) fn remote(&self) -> Option<&Arc<Remote>> {
+        self.remote.as_ref()
     }
 
     /// The store itself, for callers that are on a thread that may block already.
@@ -91,13 +121,96 @@ impl Blobs {
     }
 
     /// Takes in a pack as it arrives.
-    pub(crate) async fn insert_pack(
-        &self,
-        pack: Pipe,
-    ) -> Result<nigh_core::blob::Inserted, InsertError> {
+    pub(crate) async fn insert_pack(&self, pack: Pipe) -> Result<Inserted, BlobError> {
         let _place = self.inserts.acquire().await.expect("this semaphore is never closed");
         let store = self.store.clone();
-        blocking(move || store.insert_pack(pack)).await
+        let (inserted, digests) = blocking(move || store.insert_pack_named(pack)).await?;
+        self.put_into_bucket(&digests).await?;
+        Ok(inserted)
+    }
+
+    /// Sees that the bucket, if there is one, has those of `digests` that the folder has.
+    async fn put_into_bucket(&self, digests: &[Digest]) -> Result<(), BlobError> {
+        match &self.remote {
+            Some(remote) => remote.keep(digests).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Those of `digests` that a push has to bring, each once; the others outlive the next
+    /// collection as far as a release names them.
+    pub(crate) async fn missing(&self, digests: Vec<Digest>) -> Result<Vec<Digest>, BlobError> {
+        let Some(remote) = &self.remote else {
+            let store = self.store.clone();
+            return Ok(blocking(move || store.missing(&digests)).await);
+        };
+        let unkept = remote.missing(&digests).await?;
+        // Taken in before the bucket failed, or before there was one: nobody has to send it again.
+        let here = unkept.iter().filter_map(|digest| Some((*digest, self.store.stat(digest)?)));
+        let (large, small): (Vec<_>, Vec<_>) =
+            here.take(KEPT_AT_ONCE_MAX).partition(|(_, stat)| stat.is_loose);
+        if large.is_empty() && small.is_empty() {
+            return Ok(unkept);
+        }
+        let small: Vec<Digest> = small.into_iter().map(|(digest, _)| digest).collect();
+        remote.keep(&small).await?;
+        // Those that take longer are asked for again until they are there.
+        let large = large.into_iter().take(LARGE_AT_ONCE_MAX);
+        try_join_all(large.map(|(digest, _)| remote.keep_large(digest))).await?;
+        Ok(remote.missing(&unkept).await?)
+    }
+
+    /// Brings those of `digests` into the folder that only the bucket has.
+    pub(crate) async fn fetch(&self, digests: &[Digest]) -> Result<(), BlobError> {
+        if let Some(remote) = &self.remote {
+            remote.fetch(digests).await?;
+            // Who is read is kept in the cache for longer.
+            let (store, digests) = (self.store.clone(), digests.to_vec());
+            blocking(move || store.missing(&digests)).await;
+        }
+        Ok(())
+    }
+
+    /// How many bytes each of `digests` has that is stored.
+    pub(crate) async fn sizes(
+        &self,
+        digests: &[Digest],
+    ) -> Result<HashMap<Digest, u64>, BlobError> {
+        if let Some(remote) = &self.remote {
+            let places = remote.places(digests).await?;
+            return Ok(places.iter().map(|place| (place.digest, place.raw_len)).collect());
+        }
+        let (store, digests) = (self.store.clone(), digests.to_vec());
+        let sizes = move || {
+            let size = |digest: Digest| Some((digest, store.stat(&digest)?.raw_len));
+            digests.into_iter().filter_map(size).collect()
+        };
+        Ok(blocking(sizes).await)
+    }
+
+    /// The bytes of a large blob from `offset` on, when only the bucket has it.
+    pub(crate) async fn open_remote(
+        &self,
+        digest: Digest,
+        offset: u64,
+    ) -> Result<Option<Body>, BlobError> {
+        match &self.remote {
+            Some(remote) => remote.open_large(digest, offset).await,
+            None => Ok(None),
+        }
+    }
+
+    /// How far the upload of a blob has come.
+    pub(crate) async fn stands(&self, digest: Digest) -> Result<Stands, BlobError> {
+        if self.missing(vec![digest]).await?.is_empty() {
+            return Ok(Stands::Stored);
+        }
+        let offset = match self.store.stat(&digest) {
+            // The folder has it and the bucket does not yet.
+            Some(stat) => stat.raw_len,
+            None => self.partial_bytes(digest).await,
+        };
+        Ok(Stands::Partial { offset })
     }
 
     /// Takes in the part of a large blob that begins at `offset`, as it arrives.
@@ -109,9 +222,18 @@ impl Blobs {
         part: Pipe,
         now: Instant,
     ) -> Result<PartOutcome, PartError> {
-        let _place = self.parts.acquire().await.expect("this semaphore is never closed");
-        let (store, uploads) = (self.store.clone(), Arc::clone(&self.uploads));
-        blocking(move || uploads.part(&store, digest, size_bytes, offset, part, now)).await
+        let outcome = {
+            let _place = self.parts.acquire().await.expect("this semaphore is never closed");
+            let (store, uploads) = (self.store.clone(), Arc::clone(&self.uploads));
+            blocking(move || uploads.part(&store, digest, size_bytes, offset, part, now)).await?
+        };
+        match (&self.remote, outcome) {
+            // More of nothing is asked for until the bucket has it.
+            (Some(remote), PartOutcome::Whole) if !remote.keep_large(digest).await? => {
+                Ok(PartOutcome::More { offset: size_bytes })
+            }
+            (_, outcome) => Ok(outcome),
+        }
     }
 
     /// Lets `work` fill an answer, as fast as it is read, on a thread of its own.
@@ -128,15 +250,18 @@ impl Blobs {
     pub(crate) async fn insert_documents(
         &self,
         documents: Vec<Vec<u8>>,
-    ) -> Result<Vec<Digest>, InsertError> {
+    ) -> Result<Vec<Digest>, BlobError> {
         let store = self.store.clone();
-        blocking(move || store.insert_many(&documents)).await
+        let digests = blocking(move || store.insert_many(&documents)).await?;
+        self.put_into_bucket(&digests).await?;
+        Ok(digests)
     }
 
     /// The raw bytes of a blob, verified, if they are no more than `max_bytes`.
-    pub(crate) async fn read(&self, digest: Digest, max_bytes: u64) -> Result<Vec<u8>, ReadError> {
+    pub(crate) async fn read(&self, digest: Digest, max_bytes: u64) -> Result<Vec<u8>, BlobError> {
+        self.fetch(&[digest]).await?;
         let store = self.store.clone();
-        blocking(move || store.read_up_to(&digest, max_bytes)).await
+        Ok(blocking(move || store.read_up_to(&digest, max_bytes)).await?)
     }
 
     pub(crate) fn stat(&self, digest: &Digest) -> Option<BlobStat> {
@@ -152,6 +277,40 @@ impl Blobs {
         // The store names the file by the digest; a missing one is an upload of nothing.
         let path = self.partial_dir.join(digest.to_string());
         tokio::fs::metadata(path).await.map_or(0, |metadata| metadata.len())
+    }
+}
+
+/// How far the upload of a blob has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stands {
+    Stored,
+    Partial { offset: u64 },
+}
+
+/// Why a blob was not kept or read.
+#[derive(Debug, thiserror::Error)]
+pub enum BlobError {
+    #[error(transparent)]
+    Insert(#[from] InsertError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("blobs could not be packed for the bucket")]
+    Pack(#[from] WritePackError),
+    #[error("what was packed for the bucket is no pack")]
+    Packed(#[source] InvalidPack),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Bucket(#[from] nigh_bucket::Error),
+    #[error(transparent)]
+    Remote(Box<RemoteError>),
+}
+
+impl From<RemoteError> for BlobError {
+    fn from(error: RemoteError) -> Self {
+        BlobError::Remote(Box::new(error))
     }
 }
 

@@ -3,6 +3,7 @@
 //! Every section has its defaults here, beside what it means; unknown keys are refused. [`zones`]
 //! turns the short form of DNS zones in the file into the words of the fleet.
 
+mod blobs;
 mod certificates;
 mod events;
 mod webhooks;
@@ -21,6 +22,7 @@ use nigh_proto::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use blobs::BlobsConfig;
 pub use certificates::{AcmeConfig, CertificateMode, CertificatesConfig};
 pub use events::EventsConfig;
 pub use webhooks::WebhooksConfig;
@@ -137,28 +139,6 @@ pub struct SecretsConfig {
     /// Holds 64 hex digits. Unless told otherwise control makes `secret.key` in the state
     /// directory together with its database; controls on one PostgreSQL share one file.
     pub key_file: Option<PathBuf>,
-}
-
-/// How blobs are kept.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct BlobsConfig {
-    /// Disk space that pushes leave free; the store's own default unless told otherwise.
-    pub reserve_bytes: Option<u64>,
-    /// How often blobs that nothing needs are looked for.
-    pub collect_interval_ms: u64,
-    /// Blobs younger than this are never collected.
-    pub collect_young_ms: u64,
-}
-
-impl Default for BlobsConfig {
-    fn default() -> Self {
-        Self {
-            reserve_bytes: None,
-            collect_interval_ms: 60 * 60 * 1000,
-            collect_young_ms: 60 * 60 * 1000,
-        }
-    }
 }
 
 /// What all sites have in common.
@@ -311,6 +291,8 @@ impl ControlConfig {
             ("events.keep_max", self.events.keep_max),
             ("events.streams_max", self.events.streams_max as u64),
             ("blobs.collect_interval_ms", self.blobs.collect_interval_ms),
+            ("blobs.cache_bytes", self.blobs.cache_bytes),
+            ("blobs.url_expires_ms", self.blobs.url_expires_ms / 1000),
             ("sites.stage_deadline_ms", self.sites.stage_deadline_ms),
             ("sites.keep_releases", u64::from(self.sites.keep_releases)),
             ("sites.preview_expires_ms", self.sites.preview_expires_ms),

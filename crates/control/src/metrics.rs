@@ -31,6 +31,9 @@ pub(crate) struct ControlMetrics {
     pub(crate) collected_blobs: Counter,
     certificate_ends: Labelled<Gauge>,
     acme_orders: Labelled<Counter>,
+    pub(crate) sent_bytes: Counter,
+    pub(crate) bucket_usable: Gauge,
+    pub(crate) bucket_lost_blobs: Gauge<u64, AtomicU64>,
 }
 
 /// Certificates that are shown by name; those that end first.
@@ -55,6 +58,9 @@ impl ControlMetrics {
             collected_blobs: Counter::default(),
             certificate_ends: Family::default(),
             acme_orders: Family::default(),
+            sent_bytes: Counter::default(),
+            bucket_usable: Gauge::default(),
+            bucket_lost_blobs: Gauge::default(),
         };
         metrics.register(|all| {
             let of = own.clone();
@@ -93,6 +99,21 @@ impl ControlMetrics {
                 "nigh_control_acme_orders",
                 "Certificates that were asked for, by what came of it",
                 of.acme_orders,
+            );
+            all.register(
+                "nigh_control_blobs_sent_bytes",
+                "Bytes of blobs that machines were sent",
+                of.sent_bytes,
+            );
+            all.register(
+                "nigh_control_bucket_usable",
+                "Whether the bucket can be used; 0 without one",
+                of.bucket_usable,
+            );
+            all.register(
+                "nigh_control_bucket_lost_blobs",
+                "Blobs that the bucket had lost, since the start",
+                of.bucket_lost_blobs,
             );
         });
         own

@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use nigh_core::blob;
@@ -20,15 +21,15 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     api,
     app::{App, AppError, Effective, Parts, Secret, random},
-    blobs::{Blobs, blocking},
+    blobs::{Blobs, Remote, RemoteError, blocking},
     ca::{Authority, CaError, Issued, Keys, TlsError, api_config, machine_config},
     config::{ControlConfig, InvalidConfig},
     machines,
     metrics::ControlMetrics,
     reconcile::{
-        self, Reconcile, acme::Acme, collection::Collection, events::Events, expiry::Expiry,
-        health::Health, progress::Progress, proving::Proving, refill::Refill, renewal::Renewal,
-        scrub::Scrub, tickets::Tickets, webhooks::Webhooks,
+        self, Reconcile, acme::Acme, cache::Cache, collection::Collection, events::Events,
+        expiry::Expiry, health::Health, progress::Progress, proving::Proving, refill::Refill,
+        renewal::Renewal, scrub::Scrub, tickets::Tickets, webhooks::Webhooks,
     },
     seal::{KeyFileError, Seal},
     serve::{FIRST_REQUEST_TIMEOUT, Service, accept},
@@ -60,6 +61,12 @@ pub enum StartError {
     Blobs(#[from] blob::OpenError),
     #[error("webhooks cannot be called")]
     Webhooks(#[from] TrustError),
+    #[error("the bucket cannot be used")]
+    Bucket(#[from] RemoteError),
+    #[error(
+        "{missing} blobs are only in the bucket; name it in blobs.bucket again, set blobs.mirror and wait until status says that the folder has all"
+    )]
+    BucketLeft { missing: usize },
     #[error("control's own certificates cannot be made")]
     Authority(#[from] CaError),
     #[error("control's listeners have no TLS")]
@@ -134,6 +141,9 @@ impl Role for ControlServer {
 
     /// Takes everything but listeners, the state directory and the number of threads.
     async fn reload(&mut self, config: ControlConfig) -> Result<(), StartError> {
+        if config.blobs.remote() != self.app.effective().config.blobs.remote() {
+            tracing::warn!("another bucket is used only after a restart");
+        }
         self.app.reload(Effective::new(config)?).await?;
         Ok(())
     }
@@ -151,7 +161,7 @@ async fn open(effective: Effective, context: &Context) -> Result<App, StartError
     let database = dir.join("control.db");
     let seal = |is_new| open_seal(config, is_new);
     let store = Store::open(config.database.url.as_deref(), &database, seal).await?;
-    let blobs = Blobs::open(&dir.join("blobs"), config.blobs.reserve_bytes).await?;
+    let blobs = open_blobs(config, &store, context).await?;
     let now = context.clock.now().into();
     let row = match store.authority().await? {
         Some(row) => row,
@@ -186,6 +196,42 @@ async fn open(effective: Effective, context: &Context) -> Result<App, StartError
 pub(crate) fn open_seal(config: &ControlConfig, is_new: bool) -> Result<Seal, KeyFileError> {
     let own = config.state_dir.join(KEY_FILE);
     Seal::open(config.secrets.key_file.as_ref().unwrap_or(&own), is_new)
+}
+
+/// The folder, and the bucket behind it when there is one.
+async fn open_blobs(
+    config: &ControlConfig,
+    store: &Store,
+    context: &Context,
+) -> Result<Blobs, StartError> {
+    let dir = config.state_dir.join("blobs");
+    let blobs = Blobs::open(&dir, config.blobs.reserve_bytes).await?;
+    let Some(bucket) = config.blobs.remote() else {
+        leave_bucket(store, &blobs).await?;
+        return Ok(blobs);
+    };
+    let expires = Duration::from_millis(config.blobs.url_expires_ms);
+    let (folder, clock) = (blobs.store().clone(), context.clock.clone());
+    let remote = Remote::open(&bucket, expires, store.clone(), folder, clock).await?;
+    Ok(blobs.with_remote(remote))
+}
+
+/// No bucket is named any more: that is well when the folder has everything.
+async fn leave_bucket(store: &Store, blobs: &Blobs) -> Result<(), StartError> {
+    let digests = store.bucket_digests().await?;
+    let folder = blobs.store().clone();
+    let missing =
+        blocking(move || digests.iter().filter(|one| !folder.contains(one)).count()).await;
+    if missing > 0 {
+        return Err(StartError::BucketLeft { missing });
+    }
+    if store.bucket_fleet().await?.is_some() {
+        let mut tx = store.begin().await?;
+        tx.leave_bucket().await?;
+        tx.commit().await?;
+        tracing::info!("the folder has every blob; the bucket is no longer needed");
+    }
+    Ok(())
 }
 
 /// Writes the secret before the token exists: a crash between the two only writes another one.
@@ -272,6 +318,10 @@ fn reconcile_all(app: &App, context: &Context, keys: Arc<Keys>, own: &Issued) {
     context.tasks.spawn("refill", async move {
         reconcile::run(Refill::new(refill.clone()), refill.refilled(), stop_refill).await;
     });
+    if app.blobs().remote().is_some() {
+        let bucket = context.readiness.condition("bucket", "not asked yet");
+        spawn(context, Cache::new(app.clone(), bucket));
+    }
     let config = app.effective().config.variants;
     if config.enabled {
         spawn(context, variants::Variants::new(app.clone(), config.threads));

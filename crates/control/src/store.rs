@@ -7,6 +7,7 @@
 mod acme;
 mod authority;
 mod backup;
+mod bucket;
 mod candidates;
 mod certificates;
 mod error;
@@ -38,6 +39,7 @@ use sqlx::{
 pub(crate) use acme::{ChallengeKind, ChallengeRow, OrderRow};
 pub(crate) use authority::AuthorityRow;
 pub(crate) use backup::{Cells, Columns, RowError};
+pub(crate) use bucket::{ObjectRow, PlaceRow};
 pub(crate) use candidates::CandidateRow;
 pub(crate) use certificates::{CertificateRow, Source};
 pub(crate) use error::{OpenError, StoreError};

@@ -25,6 +25,7 @@ use nigh_proto::{
 
 use crate::{
     app::{App, AppError},
+    blobs::BlobError,
     fleet::World,
     reconcile::Reconcile,
     store::{ReleaseRow, VariantRow},
@@ -118,9 +119,10 @@ impl Variants {
         batch: &mut Batch,
     ) -> Result<(), AppError> {
         let known = self.app.store().variants_of(&content.digest).await?;
-        let is_kept = |row: &&VariantRow| {
-            row.digest.is_none_or(|digest| self.app.blobs().stat(&digest).is_some())
-        };
+        let forms: Vec<Digest> = known.iter().filter_map(|row| row.digest).collect();
+        let kept = self.app.blobs().sizes(&forms).await?;
+        let is_kept =
+            |row: &&VariantRow| row.digest.is_none_or(|digest| kept.contains_key(&digest));
         let known: Vec<VariantRow> = known.iter().filter(is_kept).copied().collect();
         index.extend(&known);
         let wanted: Vec<(ContentCoding, u32)> = ContentCoding::ALL
@@ -136,7 +138,9 @@ impl Variants {
         let raw = match self.app.blobs().read(content.digest, CONTENT_MAX_BYTES).await {
             Ok(raw) => raw,
             // It was deleted, or is damaged: edges have their own copies, so only log it.
-            Err(error @ (ReadError::Missing { .. } | ReadError::Corrupt { .. })) => {
+            Err(BlobError::Read(
+                error @ (ReadError::Missing { .. } | ReadError::Corrupt { .. }),
+            )) => {
                 tracing::warn!(%error, "a content was not encoded");
                 return Ok(());
             }

@@ -3,7 +3,7 @@
 //! `server` starts it all. Requests: `connection` accepts and bounds them (`places`,
 //! `conduct`, `stall`, `line_ends`, `tls` with `certificates` and `tickets`), `service` counts and logs them, `answer` decides with `authority` and `respond` what they get,
 //! `body` sends it. What is served is a `world`, an immutable snapshot. The way there: the replica
-//! brings a state, `stager` sees what it needs, `stage` fetches through `intake` from a `source`,
+//! brings a state, `stager` sees what it needs, `stage` fetches through `intake` from a `source`, the `bucket` where control has one,
 //! `load` builds releases, `credentials` takes certificates over once `proof` says that they work. `shelf` holds bytes in memory; `checked`, `heal` and `upkeep` keep those on
 //! disk whole.
 
@@ -11,6 +11,7 @@ mod access_log;
 mod answer;
 mod authority;
 mod body;
+mod bucket;
 mod certificates;
 mod checked;
 mod conduct;

@@ -16,6 +16,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     access_log::{AccessLog, LogFileError},
+    bucket::BucketFirst,
     certificates::Keyring,
     config::{EdgeConfig, InvalidConfig},
     connection::Port,
@@ -77,7 +78,7 @@ impl Role for EdgeServer {
     type Error = StartError;
 
     async fn start(config: EdgeConfig, context: Context) -> Result<Self, StartError> {
-        Self::start_with(config, context, |control| Arc::new(control)).await
+        Self::start_with(config, context, |replica| Arc::new(BucketFirst::new(replica))).await
     }
 
     fn listeners(&self) -> Vec<(&'static str, SocketAddr)> {

@@ -1,7 +1,7 @@
 //! Words and messages that cross a process boundary, parsed on the way in.
 //!
 //! `digest`, `names`, `path`, `ids` and `time` are the words. `manifest`, `rules`, `pack` and
-//! `variants` are documents that travel as blobs. `state`, `watch` and `report` are what control
+//! `variants` are documents that travel as blobs. `state`, `watch`, `report` and `locations` are what control
 //! and a machine say to each other, and `document` is a state in pieces that can be changed; `api` is what control and people say to each other.
 //! Nothing here does I/O, reads a clock or trusts its input.
 
@@ -9,6 +9,7 @@ pub mod api;
 pub mod digest;
 pub mod document;
 pub mod ids;
+pub mod locations;
 pub mod manifest;
 pub mod names;
 pub mod pack;

@@ -4,11 +4,14 @@ use std::{fmt, io, pin::Pin, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
-use nigh_proto::{Digest, api::BLOB_MAX_BYTES, pack::PackHead};
+use nigh_proto::{Digest, api::BLOB_MAX_BYTES, locations::BUCKET_FIELD, pack::PackHead};
 use reqwest::{Response, StatusCode, header};
 use serde::Serialize;
 
-use crate::link::{self, CallError, Link};
+use crate::{
+    link::{self, CallError, Link},
+    objects::Objects,
+};
 
 /// The raw bytes of all blobs of one [`fetch_pack`](crate::Replica::fetch_pack) together, at most.
 pub const PACK_RAW_BYTES_MAX: u64 = 48 << 20;
@@ -74,9 +77,14 @@ struct Wanted<'a> {
 }
 
 /// A pack with those of `digests` that control has.
-pub(crate) async fn pack(link: &Link, digests: &[Digest]) -> Result<ByteStream, FetchError> {
+pub(crate) async fn pack(
+    link: &Link,
+    objects: &Objects,
+    digests: &[Digest],
+) -> Result<ByteStream, FetchError> {
     let request = link.fetch().post(link.url("machine/v1/packs")).json(&Wanted { digests });
     let response = link::call(request, ANSWER_TIMEOUT).await?;
+    objects.note(response.headers().contains_key(BUCKET_FIELD));
     let head_bytes = PackHead::head_bytes(digests.len().min(PackHead::MAX_BLOBS)) as u64;
     stream(response, head_bytes + PackHead::MAX_BODIES_BYTES)
 }
@@ -84,6 +92,7 @@ pub(crate) async fn pack(link: &Link, digests: &[Digest]) -> Result<ByteStream, 
 /// The raw bytes of `digest` from `offset` on.
 pub(crate) async fn blob(
     link: &Link,
+    objects: &Objects,
     digest: &Digest,
     offset: u64,
 ) -> Result<ByteStream, FetchError> {
@@ -97,6 +106,7 @@ pub(crate) async fn blob(
         }
         answered => answered?,
     };
+    objects.note(response.headers().contains_key(BUCKET_FIELD));
     let first = first_byte(&response);
     if first != Some(offset) {
         let sent = first.map_or("something else".to_owned(), |first| format!("those from {first}"));

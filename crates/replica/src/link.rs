@@ -132,7 +132,7 @@ fn client(tls: &ClientConfig, base: &Url, version: &str) -> Result<Client, LinkE
     builder.build().map_err(LinkError::Client)
 }
 
-fn is_loopback(host: &str) -> bool {
+pub(crate) fn is_loopback(host: &str) -> bool {
     let ip = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
     host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
 }

@@ -1,11 +1,12 @@
 //! What does a role hold of its replica?
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{fmt, ops::Range, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use nigh_proto::{
     Digest, Timestamp,
     document::Document,
+    locations::Locations,
     report::{Health, MachineAbout},
     state::{MachineState, Revision},
 };
@@ -18,6 +19,7 @@ use crate::{
     identity::{Identity, IdentityError},
     keep::{KeepError, StateFile},
     link::Link,
+    objects::{self, ObjectError, Objects},
     report::{self, Standing},
     watch as follow,
 };
@@ -51,6 +53,7 @@ pub(crate) struct Shared {
     pub(crate) wanted: watch::Sender<Arc<[Digest]>>,
     pub(crate) link: watch::Sender<Option<Link>>,
     pub(crate) connected: watch::Sender<bool>,
+    pub(crate) objects: Objects,
     /// Wakes a report that waits for control to come back.
     pub(crate) reconnected: Notify,
 }
@@ -89,6 +92,7 @@ impl Replica {
             wanted: watch::Sender::new(Arc::default()),
             link: watch::Sender::default(),
             connected: watch::Sender::default(),
+            objects: Objects::default(),
             reconnected: Notify::new(),
         }));
         Ok((replica.clone(), Follower { replica, identity }))
@@ -127,12 +131,42 @@ impl Replica {
     /// [`PackHead::MAX_BLOBS`](nigh_proto::pack::PackHead::MAX_BLOBS) of them, whose raw sizes sum to
     /// at most [`PACK_RAW_BYTES_MAX`](crate::PACK_RAW_BYTES_MAX).
     pub async fn fetch_pack(&self, digests: &[Digest]) -> Result<ByteStream, FetchError> {
-        fetch::pack(&self.0.link().ok_or(FetchError::NotJoined)?, digests).await
+        let (link, objects) = (self.0.link().ok_or(FetchError::NotJoined)?, &self.0.objects);
+        fetch::pack(&link, objects, digests).await
     }
 
     /// The raw bytes of the blob from `offset` on.
     pub async fn fetch_blob(&self, digest: &Digest, offset: u64) -> Result<ByteStream, FetchError> {
-        fetch::blob(&self.0.link().ok_or(FetchError::NotJoined)?, digest, offset).await
+        let (link, objects) = (self.0.link().ok_or(FetchError::NotJoined)?, &self.0.objects);
+        fetch::blob(&link, objects, digest, offset).await
+    }
+
+    /// Whether control keeps its blobs in a bucket that machines may be given URLs of.
+    pub fn has_bucket(&self) -> bool {
+        self.0.objects.has_bucket()
+    }
+
+    /// Where those of `digests` lie that control's bucket has, and what was wrong with objects.
+    /// `None` when there is no bucket.
+    pub async fn locate(
+        &self,
+        digests: &[Digest],
+        complaints: Vec<String>,
+    ) -> Result<Option<Locations>, FetchError> {
+        let link = self.0.link().ok_or(FetchError::NotJoined)?;
+        let located = objects::locate(&link, digests, complaints).await?;
+        self.0.objects.note(located.is_some());
+        Ok(located)
+    }
+
+    /// The bytes of `range`, which is not empty, of the object that control gave `url` for.
+    pub async fn read_object(
+        &self,
+        url: &str,
+        ca_pem: Option<&str>,
+        range: Range<u64>,
+    ) -> Result<ByteStream, ObjectError> {
+        objects::read(&self.0.objects, url, ca_pem, range).await
     }
 }
 

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     app::App,
-    blobs::{PartError, PartOutcome, pipe},
+    blobs::{PartError, PartOutcome, Stands, pipe},
 };
 
 /// A whole pack, as it is sent.
@@ -41,11 +41,12 @@ pub(crate) async fn head(
 ) -> Result<Response, Refusal> {
     caller.require_scope(Scope::Push)?;
     app.push_goes_on();
-    if app.blobs().store().missing([&digest]).is_empty() {
-        return Ok(StatusCode::OK.into_response());
+    match app.blobs().stands(digest).await? {
+        Stands::Stored => Ok(StatusCode::OK.into_response()),
+        Stands::Partial { offset } => {
+            Ok((StatusCode::NOT_FOUND, [(UPLOAD_OFFSET, offset.to_string())]).into_response())
+        }
     }
-    let offset = app.blobs().partial_bytes(digest).await;
-    Ok((StatusCode::NOT_FOUND, [(UPLOAD_OFFSET, offset.to_string())]).into_response())
 }
 
 /// Upload a blob, or the next part of a large one.
@@ -57,7 +58,7 @@ pub(crate) async fn head(
         (status = 202, description = "`upload-offset` says where the next part begins"),
         (status = 409, description = "`upload_offset`", body = Problem),
         (status = 422, description = "`digest_mismatch`", body = Problem),
-        (status = 503, description = "`upload_busy`", body = Problem)))]
+        (status = 503, description = "`upload_busy`, `bucket_unavailable`", body = Problem)))]
 pub(crate) async fn put(
     State(app): State<App>,
     caller: Caller,
@@ -177,6 +178,7 @@ impl From<PartError> for Refusal {
                 Refusal::new(StatusCode::BAD_REQUEST, "body_broken", why)
             }
             PartError::Insert(error) => error.into(),
+            PartError::Blob(error) => error.into(),
         }
     }
 }

@@ -14,7 +14,7 @@ use nigh_core::blob::{FileError, InsertError, ReadError};
 use nigh_daemon::logging::causes;
 use nigh_proto::api::{FieldProblem, Problem};
 
-use crate::{app::AppError, ca::CaError, store::StoreError};
+use crate::{app::AppError, blobs::BlobError, ca::CaError, store::StoreError};
 
 /// A request that was not carried out.
 #[derive(Debug)]
@@ -137,6 +137,13 @@ impl From<AppError> for Refusal {
             AppError::Store(StoreError::Full(_)) => (FULL, "store_full"),
             AppError::Store(source) => return Self::internal(source),
             AppError::File(source) => return Self::internal(source),
+            AppError::Pack(source) => return Self::internal(&**source),
+            AppError::Bucket(source) => {
+                let why = causes(&**source);
+                tracing::error!(error = why, "the bucket cannot be used");
+                let why = format!("{error}: {why}");
+                return Self::new(StatusCode::SERVICE_UNAVAILABLE, "bucket_unavailable", why);
+            }
             AppError::Insert(_) | AppError::Read(_) => return Self::of_blobs(error),
         };
         Self::new(status, code, error)
@@ -193,6 +200,12 @@ impl From<ReadError> for Refusal {
             ReadError::Missing { .. } => Self::new(NOT_FOUND, "blob_unknown", error),
             error => Self::internal(&error),
         }
+    }
+}
+
+impl From<BlobError> for Refusal {
+    fn from(error: BlobError) -> Self {
+        AppError::from(error).into()
     }
 }
 

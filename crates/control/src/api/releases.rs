@@ -213,6 +213,7 @@ pub(crate) async fn manifest(
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .any(|coding| coding.trim() == "zstd");
+    app.blobs().fetch(&[row.manifest]).await?;
     let store = app.blobs().store().clone();
     let text = blocking(move || -> Result<Vec<u8>, ReadError> {
         let text = store.read_up_to(&row.manifest, MANIFEST_MAX_BYTES)?;

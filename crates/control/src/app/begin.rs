@@ -114,10 +114,9 @@ impl App {
         tx.commit().await?;
         self.ring_events().await?;
         self.metrics().release(row.state);
-        let (store, manifest) = (self.blobs().store().clone(), Arc::new(manifest));
-        self.remember_begun(row.manifest, &manifest);
-        let missing = move || store.missing(manifest.entries().iter().map(|entry| &entry.digest));
-        Ok(blocking(missing).await)
+        let digests = manifest.entries().iter().map(|entry| entry.digest).collect();
+        self.remember_begun(row.manifest, &Arc::new(manifest));
+        Ok(self.blobs().missing(digests).await?)
     }
 
     /// The encoded forms of what is live now. A new release has most contents of the one before, and
@@ -140,9 +139,9 @@ impl App {
         };
         let Some(active) = site.active_release().filter(is_same) else { return Ok(None) };
         // Pushing again is how a blob that control has lost is brought back.
-        let blobs = checked.manifest.entries().iter().map(|entry| &entry.digest);
-        let documents = [&checked.manifest_digest, &checked.rules_digest];
-        if !self.blobs().store().missing(blobs.chain(documents)).is_empty() {
+        let blobs = checked.manifest.entries().iter().map(|entry| entry.digest);
+        let documents = [checked.manifest_digest, checked.rules_digest];
+        if !self.blobs().missing(blobs.chain(documents).collect()).await?.is_empty() {
             return Ok(None);
         }
         // A later release that is on its way would replace it: then this push must count.

@@ -6,7 +6,10 @@ use nigh_proto::{
     manifest::InvalidManifest, rules::InvalidRules,
 };
 
-use crate::{ca::CaError, certificates::inspect::BadChain, store::StoreError, webhooks::BadTarget};
+use crate::{
+    blobs::BlobError, ca::CaError, certificates::inspect::BadChain, store::StoreError,
+    webhooks::BadTarget,
+};
 
 /// What a caller can act on; the API turns each into a problem with a code of its own.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +104,25 @@ pub enum AppError {
     Read(#[from] ReadError),
     #[error(transparent)]
     File(#[from] FileError),
+    #[error("control's bucket cannot be used; try again when it can")]
+    Bucket(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("blobs cannot be packed")]
+    Pack(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<BlobError> for AppError {
+    fn from(error: BlobError) -> Self {
+        match error {
+            BlobError::Insert(error) => error.into(),
+            BlobError::Read(error) => error.into(),
+            BlobError::File(error) => error.into(),
+            BlobError::Store(error) => error.into(),
+            BlobError::Bucket(error) => AppError::Bucket(Box::new(error)),
+            BlobError::Remote(error) => AppError::Bucket(error),
+            BlobError::Pack(error) => AppError::Pack(Box::new(error)),
+            BlobError::Packed(error) => AppError::Pack(Box::new(error)),
+        }
+    }
 }
 
 /// A file whose blob has another size than the manifest says.

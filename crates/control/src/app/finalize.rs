@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use nigh_core::blob::Store as BlobStore;
 use nigh_proto::{
     Digest, Manifest, ReleaseId, SiteName,
     api::{ReleaseState, ReleaseView},
@@ -47,8 +46,7 @@ impl App {
             Some(manifest) => manifest,
             None => Arc::new(self.manifest(release.manifest).await?),
         };
-        let store = self.blobs().store().clone();
-        blocking(move || check_blobs(&manifest, &store)).await?;
+        self.check_blobs(&manifest).await?;
         self.stage(site, &release.id, activate).await?;
         self.show_release(site, &release.id).await
     }
@@ -66,12 +64,37 @@ impl App {
 
     /// The manifest that is kept as the blob `digest`.
     pub(crate) async fn manifest(&self, digest: Digest) -> Result<Manifest, AppError> {
+        self.blobs().fetch(&[digest]).await?;
         let store = self.blobs().store().clone();
         blocking(move || {
             let text = store.read_up_to(&digest, MANIFEST_MAX_BYTES)?;
             Manifest::parse(&text).map_err(AppError::Manifest)
         })
         .await
+    }
+
+    /// Every blob of the manifest is stored and has the size that the manifest says.
+    async fn check_blobs(&self, manifest: &Manifest) -> Result<(), AppError> {
+        let digests: Vec<Digest> = manifest.entries().iter().map(|entry| entry.digest).collect();
+        let mut sizes = self.blobs().sizes(&digests).await?;
+        if digests.iter().any(|digest| !sizes.contains_key(digest)) {
+            // The bucket may lack what the folder has.
+            let missing = self.blobs().missing(digests.clone()).await?.len();
+            if missing > 0 {
+                return Err(AppError::ReleaseIncomplete { missing });
+            }
+            sizes = self.blobs().sizes(&digests).await?;
+        }
+        let wrong = manifest.entries().iter().filter_map(|entry| {
+            let actual_bytes = *sizes.get(&entry.digest)?;
+            (actual_bytes != entry.size_bytes).then(|| WrongSize {
+                path: entry.path.to_string(),
+                claimed_bytes: entry.size_bytes,
+                actual_bytes,
+            })
+        });
+        let files: Vec<_> = wrong.take(WRONG_SIZES_MAX).collect();
+        if files.is_empty() { Ok(()) } else { Err(AppError::SizeMismatch { files }) }
     }
 
     /// One transaction: the release is staging, whatever it replaces is given up, the revision.
@@ -139,22 +162,4 @@ fn before_staging(row: &ReleaseRow) -> ReleaseState {
         Some(_) => ReleaseState::Preview,
         None => ReleaseState::Expired,
     }
-}
-
-/// Every blob of the manifest is there and has the size that the manifest says.
-fn check_blobs(manifest: &Manifest, store: &BlobStore) -> Result<(), AppError> {
-    let missing = store.missing(manifest.entries().iter().map(|entry| &entry.digest)).len();
-    if missing > 0 {
-        return Err(AppError::ReleaseIncomplete { missing });
-    }
-    let wrong = manifest.entries().iter().filter_map(|entry| {
-        let actual_bytes = store.stat(&entry.digest)?.raw_len;
-        (actual_bytes != entry.size_bytes).then(|| WrongSize {
-            path: entry.path.to_string(),
-            claimed_bytes: entry.size_bytes,
-            actual_bytes,
-        })
-    });
-    let files: Vec<_> = wrong.take(WRONG_SIZES_MAX).collect();
-    if files.is_empty() { Ok(()) } else { Err(AppError::SizeMismatch { files }) }
 }

@@ -1,7 +1,11 @@
 //! A control without listeners, for tests.
 
-use std::time::SystemTime;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
+use nigh_bucket::server::Server;
 use nigh_daemon::{Clock, Metrics, clock::Hand};
 use nigh_proto::{
     Digest, Entry, MachineId, Manifest, SiteName,
@@ -13,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{App, Begun, Effective, Parts};
 use crate::{
-    blobs::Blobs,
+    blobs::{Blobs, Remote},
     ca::Authority,
     config::ControlConfig,
     fleet::fixture::machine,
@@ -27,6 +31,8 @@ pub(crate) struct Fixture {
     pub app: App,
     pub hand: Hand,
     pub dir: tempfile::TempDir,
+    clock: Clock,
+    s3: Option<(Server, tempfile::TempDir)>,
     /// Removed with the rest, unless it is in `dir`.
     _database: Option<Database>,
 }
@@ -38,6 +44,17 @@ pub(crate) fn docs() -> SiteName {
 impl Fixture {
     /// With the site `docs` and no machine.
     pub(crate) async fn new() -> Self {
+        Self::with(None).await
+    }
+
+    /// The same with a bucket on a server of its own.
+    pub(crate) async fn with_bucket() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let server = Server::start(dir.path()).await.unwrap();
+        Self::with(Some((server, dir))).await
+    }
+
+    async fn with(s3: Option<(Server, tempfile::TempDir)>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (clock, hand) = Clock::manual(SystemTime::now());
         let authority = Authority::generate(clock.now().into()).unwrap();
@@ -46,12 +63,17 @@ impl Fixture {
         let seal = |_| Ok(Seal::new([7; 32]));
         let store = Store::open(url.as_deref(), &dir.path().join("control.db"), seal).await;
         let store = store.unwrap();
+        let mut blobs = Blobs::open(&dir.path().join("blobs"), None).await.unwrap();
+        if let Some((server, _)) = &s3 {
+            let remote = open_remote(server, &blobs, &store, &clock).await;
+            blobs = blobs.with_remote(remote);
+        }
         let parts = Parts {
             effective: Effective::new(ControlConfig::new(dir.path().into())).unwrap(),
             store,
-            blobs: Blobs::open(&dir.path().join("blobs"), None).await.unwrap(),
+            blobs,
             authority: Authority::open(&authority).unwrap(),
-            clock,
+            clock: clock.clone(),
             metrics: ControlMetrics::register(&Metrics::new("control", "0.0.0")),
             version: "0.0.0",
             webhook_tls: crate::webhooks::client_config(None).unwrap(),
@@ -59,7 +81,17 @@ impl Fixture {
         };
         let app = App::start(parts).await.unwrap();
         app.create_site(NewSite { name: docs(), hosts: Vec::new() }).await.unwrap();
-        Fixture { app, hand, dir, _database: database }
+        Fixture { app, hand, dir, clock, s3, _database: database }
+    }
+
+    /// The server with the bucket.
+    pub(crate) fn s3(&self) -> &Server {
+        &self.s3.as_ref().unwrap().0
+    }
+
+    /// The bucket behind another folder, as another control has it.
+    pub(crate) async fn remote_for(&self, blobs: &Blobs) -> Arc<Remote> {
+        open_remote(self.s3(), blobs, self.app.store(), &self.clock).await
     }
 
     /// Pushes one page and finalizes; nobody has let it go live yet.
@@ -100,4 +132,10 @@ impl Fixture {
         tx.commit().await.unwrap();
         row
     }
+}
+
+async fn open_remote(server: &Server, blobs: &Blobs, store: &Store, clock: &Clock) -> Arc<Remote> {
+    let (config, expires) = (server.config(), Duration::from_secs(60));
+    let folder = blobs.store().clone();
+    Remote::open(&config, expires, store.clone(), folder, clock.clone()).await.unwrap()
 }

@@ -2,13 +2,13 @@
 
 use nigh_proto::{
     Host, SiteName,
-    api::{MachineView, PreviewView, ReleaseState, ReleaseView, SiteView, StatusView},
+    api::{BucketView, MachineView, PreviewView, ReleaseState, ReleaseView, SiteView, StatusView},
     report::MachineRole,
 };
 
 use super::{App, AppError, machines::CLOCK_AHEAD_MAX_MS};
 use crate::{
-    blobs::blocking,
+    blobs::{Remote, Standing, blocking},
     config::CertificateMode,
     fleet::{
         World,
@@ -155,6 +155,11 @@ impl App {
     pub(crate) async fn status(&self) -> Result<StatusView, AppError> {
         let (sites_total, releases_total) = self.store().totals().await?;
         let usage = self.blobs().usage();
+        let (blobs_total, blobs_bytes) = match self.blobs().remote() {
+            Some(_) => self.store().bucket_usage().await?,
+            None => (usage.blobs, usage.bytes),
+        };
+        let bucket = self.blobs().remote().map(|remote| bucket_view(remote));
         let dir = self.effective().config.state_dir.clone();
         let disk_free_bytes =
             blocking(move || nigh_durable::free_bytes(&dir)).await.unwrap_or_default();
@@ -165,13 +170,17 @@ impl App {
         if disk_free_bytes < DISK_LOW_BYTES {
             warnings.push(format!("control has only {} MiB of disk left", disk_free_bytes >> 20));
         }
+        if let Some(bucket) = &bucket {
+            warnings.extend(bucket_warnings(bucket));
+        }
         Ok(StatusView {
             version: self.0.version.to_owned(),
             revision: self.world().revision,
             sites_total,
             releases_total,
-            blobs_total: usage.blobs,
-            blobs_bytes: usage.bytes,
+            blobs_total,
+            blobs_bytes,
+            bucket,
             disk_free_bytes,
             machines,
             warnings,
@@ -222,4 +231,25 @@ fn last_written_ms(row: &ReleaseRow) -> u64 {
     let times = [row.finalized_at, row.staging_at, row.activated_at];
     let last = times.into_iter().flatten().max().unwrap_or(row.created_at).max(row.created_at);
     last.unix_ms().max(0).unsigned_abs()
+}
+fn bucket_view(remote: &Remote) -> BucketView {
+    let Standing { failure, lost_blobs, foreign_objects, unmirrored_blobs } =
+        remote.standing().clone();
+    BucketView {
+        name: remote.name().to_owned(),
+        is_usable: failure.is_none(),
+        failure,
+        lost_blobs,
+        foreign_objects,
+        unmirrored_blobs,
+    }
+}
+
+fn bucket_warnings(bucket: &BucketView) -> Vec<String> {
+    let BucketView { name, failure, lost_blobs, .. } = bucket;
+    let failed = failure.iter().map(|why| format!("pushes cannot use bucket {name}: {why}"));
+    let lost = (*lost_blobs > 0).then(|| {
+        format!("bucket {name} has lost {lost_blobs} blobs; push the folders that have them again")
+    });
+    failed.chain(lost).collect()
 }

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use super::line::{End, FORMAT, Hashing, Head, Line, VERSION};
 use crate::{
     app::App,
-    blobs::{Keep, PipeWriter, blocking},
+    blobs::{BlobError, Keep, PipeWriter, blocking},
     store::{Cells, StoreError},
 };
 
@@ -26,6 +26,8 @@ use crate::{
 const LEVEL: i32 = 3;
 /// Rows between the database and the file.
 const ROWS_MAX: usize = 256;
+/// Blobs that are brought from the bucket at a time.
+const FETCHED_AT_ONCE: usize = 1000;
 /// Stored bytes of one pack: it is made in memory.
 const PACK_BYTES: u64 = 4 << 20;
 
@@ -40,6 +42,8 @@ pub(crate) enum BackupError {
         "the manifest {digest} of a release cannot be read; blobs cannot be part of the backup"
     )]
     Manifest { digest: Digest, source: ReadError },
+    #[error("blobs cannot be brought from the bucket")]
+    Fetch(#[source] BlobError),
 }
 
 type Encoder = Hashing<zstd::Encoder<'static, File>>;
@@ -78,8 +82,11 @@ impl App {
 
     async fn blobs_of_releases(&self) -> Result<(BlobStore, Vec<Digest>), BackupError> {
         let releases = self.store().all_releases().await?;
+        let manifests = releases.iter().filter(|row| row.needs_blobs()).map(|row| row.manifest);
+        let manifests: Vec<Digest> = manifests.collect();
+        self.blobs().fetch(&manifests).await.map_err(BackupError::Fetch)?;
         let store = self.blobs().store().clone();
-        blocking(move || {
+        let (store, digests) = blocking(move || {
             let mut digests = BTreeSet::new();
             for row in releases.iter().filter(|row| row.needs_blobs()) {
                 if !digests.insert(row.manifest) {
@@ -93,9 +100,14 @@ impl App {
                 let entries = manifest.iter().flat_map(|manifest| manifest.entries());
                 digests.extend(entries.map(|entry| entry.digest));
             }
-            Ok((store, digests.into_iter().collect()))
+            Ok::<_, BackupError>((store, digests.into_iter().collect::<Vec<Digest>>()))
         })
-        .await
+        .await?;
+        // What only the bucket has; nothing is evicted while this backup is kept.
+        for batch in digests.chunks(FETCHED_AT_ONCE) {
+            self.blobs().fetch(batch).await.map_err(BackupError::Fetch)?;
+        }
+        Ok((store, digests))
     }
 }
 

@@ -14,7 +14,7 @@ use std::{
 use nigh_core::blob::{InsertError, Partial, Store};
 use nigh_proto::Digest;
 
-use super::Pipe;
+use super::{BlobError, Pipe};
 
 /// Uploads that stay open between their parts.
 const OPEN_MAX: usize = 32;
@@ -51,6 +51,8 @@ pub(crate) enum PartError {
     Receive(#[source] io::Error),
     #[error(transparent)]
     Insert(#[from] InsertError),
+    #[error(transparent)]
+    Blob(#[from] BlobError),
 }
 
 impl Uploads {

@@ -1,4 +1,5 @@
-//! `POST /machine/v1/packs` and `GET /machine/v1/blobs/{digest}`: what edges stage.
+//! `POST /machine/v1/packs`, `GET /machine/v1/blobs/{digest}` and `POST /machine/v1/locations`: what
+//! edges stage, or where they find it.
 
 use std::{
     fs::File,
@@ -6,13 +7,21 @@ use std::{
 };
 
 use axum::{
+    Json,
     body::Body,
     extract::State,
-    http::{HeaderMap, HeaderName, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use bytes::Bytes;
+use futures_util::{Stream, TryStreamExt as _};
 use nigh_core::blob::ReadError;
-use nigh_proto::{Digest, api::PACK_MEDIA_TYPE, pack::PackHead};
+use nigh_proto::{
+    Digest,
+    api::PACK_MEDIA_TYPE,
+    locations::{self, BUCKET_FIELD, Locations},
+    pack::PackHead,
+};
 use serde::Deserialize;
 
 use super::Machine;
@@ -44,6 +53,7 @@ pub(crate) async fn pack(
         let why = format!("ask for at most {} blobs at once", PackHead::MAX_BLOBS);
         return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "too_many", why));
     }
+    app.blobs().fetch(&digests).await?;
     let (blobs, store) = (app.blobs().clone(), app.blobs().store().clone());
     let mut seen = std::collections::HashSet::with_capacity(digests.len());
     let mut left = PackHead::MAX_BODIES_BYTES;
@@ -64,7 +74,47 @@ pub(crate) async fn pack(
         }
     };
     blobs.send(send).await;
-    Ok(([(header::CONTENT_TYPE, PACK_MEDIA_TYPE)], Body::from_stream(body)).into_response())
+    let pack = ([(header::CONTENT_TYPE, PACK_MEDIA_TYPE)], counted(&app, body));
+    Ok(with_bucket(&app, pack.into_response()))
+}
+
+/// Where blobs are in control's bucket.
+pub(crate) async fn locations(
+    State(app): State<App>,
+    Machine(machine): Machine,
+    Small(wanted): Small<locations::Wanted, WANTED_MAX_BYTES>,
+) -> Result<Json<Locations>, Refusal> {
+    let Some(remote) = app.blobs().remote() else {
+        let why = "control keeps its blobs in a folder; ask for the blobs themselves";
+        return Err(Refusal::new(StatusCode::NOT_FOUND, "no_bucket", why));
+    };
+    let locations::Wanted { digests, complaints } = wanted;
+    if digests.len() > PackHead::MAX_BLOBS || complaints.len() > locations::COMPLAINTS_MAX {
+        let why = format!("ask for at most {} blobs at once", PackHead::MAX_BLOBS);
+        return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "too_many", why));
+    }
+    for object in &complaints {
+        tracing::warn!(object, machine.name = %machine.name, "{} says that {object} is gone or damaged", machine.name);
+        remote.suspect(object).await?;
+    }
+    Ok(Json(remote.locations(&digests).await?))
+}
+
+/// A body whose bytes are counted as they leave.
+fn counted<E>(app: &App, body: impl Stream<Item = Result<Bytes, E>> + Send + 'static) -> Body
+where
+    E: Into<axum::BoxError> + 'static,
+{
+    let sent = app.metrics().sent_bytes.clone();
+    Body::from_stream(body.inspect_ok(move |piece| _ = sent.inc_by(piece.len() as u64)))
+}
+
+/// Says that blobs are in a bucket, when they are.
+fn with_bucket(app: &App, mut response: Response) -> Response {
+    if app.blobs().remote().is_some() {
+        response.headers_mut().insert(BUCKET_FIELD, HeaderValue::from_static("1"));
+    }
+    response
 }
 
 /// The raw bytes of a blob, from `Range: bytes=N-` on.
@@ -74,32 +124,41 @@ pub(crate) async fn blob(
     Segments(digest): Segments<Digest>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let stat = app.blobs().stat(&digest).ok_or(ReadError::Missing { digest })?;
+    let raw_len = app.blobs().sizes(&[digest]).await?.remove(&digest);
+    let here = app.blobs().stat(&digest);
+    let raw_len = here.map(|stat| stat.raw_len).or(raw_len).ok_or(ReadError::Missing { digest })?;
     let range = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
     let offset = range.and_then(first_byte).unwrap_or(0);
-    if offset > 0 && offset >= stat.raw_len {
-        let why = format!("blob {digest} has {} bytes", stat.raw_len);
+    if offset > 0 && offset >= raw_len {
+        let why = format!("blob {digest} has {raw_len} bytes");
         return Err(Refusal::new(StatusCode::RANGE_NOT_SATISFIABLE, "range", why));
     }
-    let body = if stat.is_loose {
+    let is_large = raw_len > u64::from(PackHead::MAX_BLOB_BYTES);
+    let body = if is_large && here.is_none() {
+        let body = app.blobs().open_remote(digest, offset).await?;
+        let body = body.ok_or(ReadError::Missing { digest })?;
+        counted(&app, body.into_stream())
+    } else if here.is_some_and(|stat| stat.is_loose) {
         let store = app.blobs().store().clone();
         let (file, _) = blocking(move || store.open_loose(&digest)).await?;
         let (writer, body) = stream();
         app.blobs().send(move || send(file, offset, writer)).await;
-        Body::from_stream(body)
+        counted(&app, body)
     } else {
         let bytes = app.blobs().read(digest, u64::from(PackHead::MAX_BLOB_BYTES)).await?;
         let offset = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-        bytes::Bytes::from(bytes).slice(offset..).into()
+        let rest = Bytes::from(bytes).slice(offset..);
+        app.metrics().sent_bytes.inc_by(rest.len() as u64);
+        rest.into()
     };
-    let length = (stat.raw_len - offset).to_string();
+    let length = (raw_len - offset).to_string();
     let status = if offset > 0 { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
     let mut fields: Vec<(HeaderName, String)> = vec![
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
         (header::CONTENT_LENGTH, length),
     ];
     if offset > 0 {
-        let (last, total) = (stat.raw_len - 1, stat.raw_len);
+        let (last, total) = (raw_len - 1, raw_len);
         fields.push((header::CONTENT_RANGE, format!("bytes {offset}-{last}/{total}")));
     }
     let mut response = (status, body).into_response();
@@ -108,7 +167,7 @@ pub(crate) async fn blob(
             response.headers_mut().insert(name, value);
         }
     }
-    Ok(response)
+    Ok(with_bucket(&app, response))
 }
 
 /// N of `bytes=N-`; other ranges are answered with the whole (RFC 9110, section 14.2).

@@ -11,13 +11,13 @@ use std::{
     time::Duration,
 };
 
-use nigh_core::blob::{Collected, Store};
+use nigh_core::blob::Store;
 use nigh_proto::{Digest, Manifest, ReleaseId};
 
 use super::Reconcile;
 use crate::{
     app::{App, AppError},
-    blobs::blocking,
+    blobs::{Needed, blocking},
     store::{ReleaseRow, VariantRow},
 };
 
@@ -35,6 +35,8 @@ pub(crate) struct Collection {
 #[derive(Debug, Default)]
 struct Live {
     releases: BTreeSet<ReleaseId>,
+    /// Those that are over as well.
+    known: BTreeSet<ReleaseId>,
     digests: HashSet<Digest>,
 }
 
@@ -45,21 +47,33 @@ impl Collection {
 }
 
 impl App {
-    /// One collection; see the module.
-    pub(crate) async fn collect(&self, young: Duration) -> Result<Collected, AppError> {
+    /// One collection; see the module. How many blobs are gone.
+    pub(crate) async fn collect(&self, young: Duration) -> Result<u64, AppError> {
         if self.blobs().is_kept() {
             // A backup reads them.
-            return Ok(Collected::default());
+            return Ok(0);
         }
         let live = self.mark(Live::default()).await?;
-        let settled = self.blobs().settle().await;
+        // With a bucket the database settles it, for however many controls.
+        let settled = match self.blobs().remote() {
+            Some(_) => None,
+            None => Some(self.blobs().settle().await),
+        };
         let live = self.mark(live).await?;
         let (live, dead) = self.mark_variants(live).await?;
         // Promises made from here on are kept by the store: what it said is there outlives this.
         drop(settled);
-        let store = self.blobs().store().clone();
-        let collected =
-            blocking(move || store.collect(&|digest| live.digests.contains(digest), young)).await?;
+        let collected = match self.blobs().remote() {
+            Some(remote) => {
+                let needed = Needed { digests: &live.digests, releases: &live.known };
+                remote.sweep(&needed, young).await?.blobs
+            }
+            None => {
+                let store = self.blobs().store().clone();
+                let is_live = move |digest: &Digest| live.digests.contains(digest);
+                blocking(move || store.collect(&is_live, young)).await?.blobs
+            }
+        };
         for batch in dead.chunks(1000) {
             let mut tx = self.store().begin().await?;
             for content in batch {
@@ -73,9 +87,13 @@ impl App {
     /// Marks every release that is not marked yet.
     async fn mark(&self, live: Live) -> Result<Live, AppError> {
         let rows = self.store().all_releases().await?;
+        let is_new = |row: &&ReleaseRow| row.needs_blobs() && !live.releases.contains(&row.id);
+        let manifests: Vec<Digest> = rows.iter().filter(is_new).map(|row| row.manifest).collect();
+        self.blobs().fetch(&manifests).await?;
         let store = self.blobs().store().clone();
         blocking(move || {
             let mut live = live;
+            live.known.extend(rows.iter().map(|row| row.id.clone()));
             for row in rows.iter().filter(|row| row.needs_blobs()) {
                 // An index of variants may be replaced while the release stays the same.
                 live.digests.extend(row.variants);
@@ -138,10 +156,12 @@ impl Reconcile for Collection {
                 return Ok(wait);
             }
         };
-        self.app.metrics().collected_blobs.inc_by(collected.blobs);
-        if collected.blobs > 0 {
-            let (blobs, bytes) = (collected.blobs, collected.bytes);
-            tracing::info!(blobs, bytes, "{blobs} blobs that nothing needed were collected");
+        self.app.metrics().collected_blobs.inc_by(collected);
+        if collected > 0 {
+            tracing::info!(
+                blobs = collected,
+                "{collected} blobs that nothing needed were collected"
+            );
         }
         Ok(wait)
     }

@@ -98,8 +98,13 @@ impl Reconcile for Refill {
 
     async fn pass(&mut self) -> Result<Duration, AppError> {
         let rows = self.app.store().all_releases().await?;
+        // Only documents have to be here to be read; the rest is as well in the bucket.
+        let live = rows.iter().filter(|row| row.needs_blobs() && row.finalized_at.is_some());
+        let documents: Vec<Digest> =
+            live.flat_map(|row| [Some(row.manifest), row.variants]).flatten().collect();
+        self.app.blobs().fetch(&documents).await?;
         let store = self.app.blobs().store().clone();
-        let missing = blocking(move || {
+        let mut missing = blocking(move || {
             let mut missing = BTreeSet::new();
             // One that is being uploaded is asked of whoever uploads it.
             let is_whole = |row: &&ReleaseRow| row.needs_blobs() && row.finalized_at.is_some();
@@ -109,6 +114,10 @@ impl Reconcile for Refill {
             missing
         })
         .await;
+        if let Some(remote) = self.app.blobs().remote() {
+            let absent: Vec<Digest> = missing.into_iter().collect();
+            missing = remote.missing(&absent).await?.into_iter().collect();
+        }
         let (before, after) = {
             let mut wanted = self.app.wanted();
             let before = wanted.len();

@@ -58,7 +58,12 @@ impl Scrub {
         }
         let store = self.app.blobs().store().clone();
         let damaged = blocking(move || forget_damaged(&store, digests)).await?;
-        if damaged > 0 {
+        if damaged > 0 && self.app.blobs().remote().is_some() {
+            tracing::warn!(
+                blobs_damaged = damaged,
+                "{damaged} damaged blobs come from the bucket now"
+            );
+        } else if damaged > 0 {
             let (site, id) = (&row.site, &row.id);
             tracing::error!(
                 site.name = %site, release.id = %id, blobs_damaged = damaged,

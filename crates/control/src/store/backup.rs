@@ -41,6 +41,9 @@ const TABLES: &[&str] = &[
     "events",
     "webhooks",
     "webhook_deliveries",
+    "bucket",
+    "bucket_objects",
+    "bucket_blobs",
 ];
 
 /// Tables that say nothing of the fleet, or nothing that is true for long.

@@ -42,14 +42,35 @@ impl Store {
     /// # Errors
     ///
     /// Any [`InsertError`] but `Busy` and `PastEnd`.
-    pub fn insert_pack(&self, mut reader: impl Read) -> Result<Inserted, InsertError> {
+    pub fn insert_pack(&self, reader: impl Read) -> Result<Inserted, InsertError> {
+        self.insert_pack_named(reader).map(|(inserted, _)| inserted)
+    }
+
+    /// As [`insert_pack`](Self::insert_pack); also says which blobs the pack has.
+    ///
+    /// # Errors
+    ///
+    /// Any [`InsertError`] but `Busy` and `PastEnd`.
+    pub fn insert_pack_named(
+        &self,
+        mut reader: impl Read,
+    ) -> Result<(Inserted, Vec<Digest>), InsertError> {
         let head = heads::read(&mut reader)?;
-        let raw_bytes = heads::raw_bytes(&head);
+        let digests = head.blobs.iter().map(|blob| blob.digest).collect();
+        self.insert_bodies(reader, &head).map(|inserted| (inserted, digests))
+    }
+
+    fn insert_bodies(
+        &self,
+        mut reader: impl Read,
+        head: &PackHead,
+    ) -> Result<Inserted, InsertError> {
+        let raw_bytes = heads::raw_bytes(head);
         let max_bytes = PackBuilder::RAW_BYTES_MAX;
         if raw_bytes > max_bytes {
             return Err(InsertError::TooMuch { raw_bytes, max_bytes });
         }
-        let incoming = self.inner.incoming(&head);
+        let incoming = self.inner.incoming(head);
         let new = incoming.iter().filter(|incoming| !incoming.is_present);
         let kept = PackHead { blobs: new.map(|incoming| incoming.blob).collect() };
         if kept.blobs.is_empty() {

@@ -11,15 +11,15 @@ const SMALL_COUNT_MIN: usize = 16;
 /// How large packs become when small ones are put together.
 const MERGED_BYTES_MAX: u64 = 16 << 20;
 
-/// What is left in a pack that may be collected.
+/// What is left in a pack, wherever it lies, that may be collected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PackUse {
-    pub(super) id: u32,
-    pub(super) file_bytes: u64,
-    pub(super) live_blobs: usize,
+pub struct PackUse {
+    pub id: u32,
+    pub file_bytes: u64,
+    pub live_blobs: usize,
     /// Stored bytes of the live blobs.
-    pub(super) live_bytes: u64,
-    pub(super) live_raw_bytes: u64,
+    pub live_bytes: u64,
+    pub live_raw_bytes: u64,
 }
 
 impl PackUse {
@@ -35,15 +35,15 @@ impl PackUse {
 
 /// What to do with packs; those that are in neither list stay.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Plan {
+pub struct Plan {
     /// Packs without a live blob.
-    pub(super) remove: Vec<u32>,
+    pub remove: Vec<u32>,
     /// Each group becomes one pack.
-    pub(super) rewrite: Vec<Vec<u32>>,
+    pub rewrite: Vec<Vec<u32>>,
 }
 
 /// Packs that are less than half live are rewritten, and small ones when there are many.
-pub(super) fn plan(packs: &[PackUse]) -> Plan {
+pub fn plan(packs: &[PackUse]) -> Plan {
     let (empty, used): (Vec<_>, Vec<_>) = packs.iter().partition(|pack| pack.live_blobs == 0);
     let is_small = |pack: &PackUse| pack.packed_bytes() < SMALL_BYTES;
     let are_small_many = used.iter().filter(|pack| is_small(pack)).count() >= SMALL_COUNT_MIN;
