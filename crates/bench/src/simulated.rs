@@ -181,30 +181,34 @@ impl Simulated {
         Ok(true)
     }
 
-    fn report(&self, kept: &Kept) -> Vec<u8> {
+    /// All but when it is sent, which comes last.
+    fn report(&self, kept: &Kept) -> String {
         let report = json!({
             "about": self.about,
             "revision": kept.document.revision(),
             "sites": kept.sites.values().collect::<Vec<_>>(),
             "health": Health::default(),
-            "sent_at": Timestamp::from(SystemTime::now()),
         });
-        report.to_string().into_bytes()
+        report.to_string()
     }
 
     /// At once when something has changed, and every five seconds, not all machines in step.
     async fn report_for_ever(
         &self,
         http: &reqwest::Client,
-        report: &std::sync::Mutex<Vec<u8>>,
+        report: &std::sync::Mutex<String>,
         changed: &Notify,
     ) -> Result<()> {
         let every = Duration::from_millis(REPORT_MS);
-        let mut wait = every.mul_f64(fraction());
+        // The first one soon, as machines report when they are connected again.
+        let mut wait = every.mul_f64(fraction() / 10.0);
         loop {
             let _ = timeout(wait, changed.notified()).await;
-            wait = every;
-            let body = report.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+            wait = every.mul_f64(0.9 + fraction() / 5.0);
+            let mut body = report.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+            body.pop();
+            let sent_at = json!(Timestamp::from(SystemTime::now()));
+            body.push_str(&format!(",\"sent_at\":{sent_at}}}"));
             self.counters.reports.fetch_add(1, Ordering::Relaxed);
             self.counters.reported_bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
             let request = http
