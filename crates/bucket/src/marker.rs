@@ -41,9 +41,9 @@ pub enum ClaimError {
     )]
     Unknown { bucket: String },
     #[error(
-        "bucket {bucket} has no {KEY}, though this fleet's database says that its blobs are in a bucket; correct blobs.bucket, or, when that bucket is lost, see docs/guides/bucket.md"
+        "bucket {bucket} has no {KEY}, though this fleet's database says that its blobs are in a bucket; correct blobs.bucket, or, when that bucket is lost, put {{\"format\":1,\"fleet\":\"{fleet}\"}} there as {KEY}"
     )]
-    Empty { bucket: String },
+    Empty { bucket: String, fleet: String },
 }
 
 impl Bucket {
@@ -53,7 +53,7 @@ impl Bucket {
         let bucket = || self.name.clone();
         let Some(text) = self.get_small(KEY, BYTES_MAX).await? else {
             if has_blobs {
-                return Err(ClaimError::Empty { bucket: bucket() });
+                return Err(ClaimError::Empty { bucket: bucket(), fleet: fleet.to_owned() });
             }
             let marker = Marker { format: FORMAT, fleet: fleet.to_owned() };
             let text = serde_json::to_vec(&marker).expect("a marker is a number and a text");
