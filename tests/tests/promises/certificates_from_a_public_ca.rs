@@ -152,3 +152,34 @@ async fn five_hundred_hosts_are_certified_in_one_go() -> Result<()> {
     ensure!(all.len() == SITES + 1, "{all:?}");
     certified.cdn.fleet.stop().await
 }
+
+/// The domain's owner lets only the second CA issue wildcards; the first is not asked.
+#[tokio::test]
+async fn a_ca_that_the_domain_does_not_allow_is_not_asked() -> Result<()> {
+    let mut cdn = Cdn::of(fleet(1)).await?;
+    let first = ca_for(&cdn)?.start().await?;
+    let second = ca_for(&cdn)?.start().await?;
+    let cas = [
+        first.config("caa_identities = [\"first.example\"]"),
+        second.config("caa_identities = [\"second.example\"]"),
+    ];
+    let zone = r#"
+        [[zones]]
+        name = "nigh.test"
+        name_servers = ["ns1.nigh.test."]
+        [[zones.records]]
+        name = "@"
+        type = "CAA"
+        value = { flags = 0, tag = "issue", value = "first.example" }
+        [[zones.records]]
+        name = "@"
+        type = "CAA"
+        value = { flags = 0, tag = "issuewild", value = "second.example" }
+    "#;
+    cdn.reconfigure("control", &format!("{}\n{zone}", config(&cas, ""))).await?;
+    let view = served_where(&cdn, "wildcard:nigh.test", |_| true).await;
+    ensure!(view.ca.as_deref() == Some(second.directory()), "{view:?}");
+    let log = first.log()?;
+    ensure!(!log.contains("order"), "the first CA was asked:\n{log}");
+    cdn.fleet.stop().await
+}
