@@ -203,27 +203,38 @@ impl App {
     /// Takes a new configuration; machines hear of what it changes.
     pub(crate) async fn reload(&self, effective: Effective) -> Result<(), AppError> {
         *self.0.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(effective);
-        self.apply_config().await
+        self.apply_config().await?;
+        // Even when machines are told nothing new, other certificates may be wanted.
+        self.0.certify.notify_one();
+        Ok(())
     }
 
-    /// Raises the revision once: the settings may say something else than those that the last
-    /// revision was made with.
+    /// Raises the revision when the settings say something else than those that the last revision
+    /// was made with. A thousand machines that come back to a control that has only been restarted
+    /// are told nothing.
     async fn apply_config(&self) -> Result<(), AppError> {
+        let effective = self.effective();
+        let mode = effective.config.certificates.mode;
+        let settings = format!("{} {mode:?} {:?}", self.version(), effective.settings);
         let mut tx = self.store().begin().await?;
-        match self.effective().config.certificates.mode {
+        let mut has_changed = tx.set_settings(Digest::of(settings.as_bytes())).await?;
+        match mode {
             CertificateMode::Internal => {
                 let previews = self.previews_certificate()?;
                 let there = tx.certificate(PREVIEWS_CERTIFICATE).await?;
                 if there.is_none_or(|there| there.names != previews.names) {
                     tx.put_certificate(&previews).await?;
+                    has_changed = true;
                 }
-                self.certify_sites(&mut tx).await?;
+                has_changed |= self.certify_sites(&mut tx).await?;
             }
             // `reconcile::acme` does what is to be done; until then what is there serves.
             CertificateMode::Acme => {}
             CertificateMode::None => tx.delete_made_certificates().await?,
         }
-        tx.raise_revision().await?;
+        if has_changed {
+            tx.raise_revision().await?;
+        }
         tx.commit().await?;
         self.publish().await?;
         Ok(())

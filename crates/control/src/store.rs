@@ -31,6 +31,7 @@ use std::{
     time::Duration,
 };
 
+use nigh_proto::Digest;
 use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
@@ -150,6 +151,19 @@ impl Tx {
         let revision: i64 =
             query("SELECT revision FROM fleet WHERE id = 1").scalar(&mut self.on).await?;
         Ok(revision.unsigned_abs())
+    }
+
+    /// Notes what the settings are known by; whether they were others.
+    pub(crate) async fn set_settings(&mut self, settings: Digest) -> Result<bool, StoreError> {
+        let row = query("SELECT settings FROM fleet WHERE id = 1").fetch_one(&mut self.on).await?;
+        if row.digest_optional("settings")? == Some(settings) {
+            return Ok(false);
+        }
+        query("UPDATE fleet SET settings = $1 WHERE id = 1")
+            .bind(&settings.as_bytes()[..])
+            .execute(&mut self.on)
+            .await?;
+        Ok(true)
     }
 
     /// Raises the fleet's revision: what this transaction changes is for machines. Returns it.

@@ -95,16 +95,18 @@ impl App {
     }
 
     /// Gives every site that has none a certificate of the own CA: the configuration may have said
-    /// something else when the site was made.
-    pub(super) async fn certify_sites(&self, tx: &mut Tx) -> Result<(), AppError> {
+    /// something else when the site was made. Whether there was anything to do.
+    pub(super) async fn certify_sites(&self, tx: &mut Tx) -> Result<bool, AppError> {
         let world = self.store().world().await?;
+        let mut has_changed = false;
         for site in &world.sites {
             let id = certificate_id(&site.name);
             if !world.certificates.iter().any(|row| row.id == id) {
                 self.certify(tx, &site.name).await?;
+                has_changed = true;
             }
         }
-        Ok(())
+        Ok(has_changed)
     }
 
     /// Brings certificates in line with the hosts that the site has in this transaction, as far as

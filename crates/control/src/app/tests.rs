@@ -15,10 +15,11 @@ use nigh_proto::{
 };
 
 use super::{
-    App,
+    App, Effective,
     fixture::{Fixture, docs},
 };
 use crate::{
+    config::ControlConfig,
     fleet::state,
     reconcile::{Reconcile as _, progress::Progress},
 };
@@ -114,4 +115,21 @@ async fn a_preview_stays_while_it_waits_to_be_promoted_and_when_it_is_not() {
     let kept = app.show_release(&docs(), &preview.id).await.unwrap();
     assert_eq!(kept.state, ReleaseState::Preview);
     assert!(kept.failure.unwrap().contains("replaced by"));
+}
+
+#[tokio::test]
+async fn a_restart_with_the_same_settings_is_no_news_for_machines() {
+    let fixture = Fixture::new().await;
+    let app = &fixture.app;
+    let revision = app.world().revision;
+    let settings = |ttl_s| {
+        let mut config = ControlConfig::new(fixture.dir.path().into());
+        config.dns.ttl_s = ttl_s;
+        Effective::new(config).unwrap()
+    };
+    let ttl_s = app.effective().config.dns.ttl_s;
+    app.reload(settings(ttl_s)).await.unwrap();
+    assert_eq!(app.world().revision, revision);
+    app.reload(settings(ttl_s + 1)).await.unwrap();
+    assert_eq!(app.world().revision, revision + 1);
 }
