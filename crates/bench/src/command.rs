@@ -42,8 +42,15 @@ impl Nigh<'_> {
 
     /// `nigh push`, and the time until every edge serves it.
     pub fn push(&self, dir: &Path) -> Result<(Value, Duration)> {
+        self.push_within(dir, Duration::from_secs(600))
+    }
+
+    /// The same for a push that may take so long.
+    pub fn push_within(&self, dir: &Path, timeout: Duration) -> Result<(Value, Duration)> {
         let dir = dir.to_str().context("the folder's name is not UTF-8")?;
-        let (report, elapsed) = self.run(&["push", dir, "--site", "bench"])?;
+        let timeout = format!("{}s", timeout.as_secs());
+        let (report, elapsed) =
+            self.run(&["push", dir, "--site", "bench", "--timeout", &timeout])?;
         let edges = report["edges"].as_array().context("no edges in the report")?;
         for edge in edges {
             if edge["state"] != "active" {

@@ -8,6 +8,7 @@
 
 pub mod activate;
 pub mod command;
+pub mod fan_out;
 pub mod machines;
 pub mod memory;
 pub mod peer;

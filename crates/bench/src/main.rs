@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
-use nigh_bench::{activate, machines, memory, push, reads, serve, tree};
+use nigh_bench::{activate, fan_out, machines, memory, push, reads, serve, tree};
 
 /// Enough of the documentation site for more than 10,000 files and 200 MB.
 const FILES: u64 = 30_000;
@@ -70,6 +70,13 @@ enum What {
         #[arg(long, default_value_t = 200)]
         rounds: usize,
     },
+    /// What control sends when many edges want one large release.
+    FanOut {
+        #[arg(long, default_value_t = 50)]
+        edges: usize,
+        #[arg(long, default_value_t = 200)]
+        megabytes: usize,
+    },
     /// Everything against peers, and memory.
     All,
 }
@@ -98,6 +105,10 @@ async fn main() -> Result<()> {
         }
         What::Activate { edges, rounds } => {
             println!("{}\n", activate::measure(&binary, edges, rounds).await?);
+            Ok(())
+        }
+        What::FanOut { edges, megabytes } => {
+            println!("{}\n", fan_out::measure(&binary, edges, megabytes).await?);
             Ok(())
         }
         What::All => {

@@ -22,7 +22,7 @@ use nigh_proto::{
 };
 use nigh_replica::{ByteStream, FetchError, ObjectError, Replica};
 
-use crate::source::{BlobSource, Fetching};
+use crate::source::{BlobSource, Counting, Fetching};
 
 /// How long a bucket that failed is left alone, doubled up to [`AVOID_MAX`].
 const AVOID_FIRST: Duration = Duration::from_secs(5);
@@ -36,6 +36,7 @@ const CAME_MAX: usize = 65_536;
 #[derive(Clone)]
 pub(crate) struct BucketFirst {
     replica: Replica,
+    counting: Counting,
     memory: Arc<Mutex<Memory>>,
 }
 
@@ -93,8 +94,8 @@ impl Memory {
 }
 
 impl BucketFirst {
-    pub(crate) fn new(replica: Replica) -> Self {
-        Self { replica, memory: Arc::default() }
+    pub(crate) fn new(replica: Replica, counting: Counting) -> Self {
+        Self { replica, counting, memory: Arc::default() }
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -326,8 +327,11 @@ impl BlobSource for BucketFirst {
     fn pack<'a>(&'a self, digests: &'a [Digest]) -> Fetching<'a> {
         Box::pin(async move {
             match self.pack_from_bucket(digests).await {
-                Some(pack) => Ok::<_, FetchError>(pack),
-                None => self.replica.fetch_pack(digests).await,
+                Some(pack) => Ok::<_, FetchError>(self.counting.count(pack, "bucket")),
+                None => {
+                    let pack = self.replica.fetch_pack(digests).await?;
+                    Ok(self.counting.count(pack, "control"))
+                }
             }
         })
     }
@@ -335,8 +339,11 @@ impl BlobSource for BucketFirst {
     fn blob<'a>(&'a self, digest: &'a Digest, offset: u64) -> Fetching<'a> {
         Box::pin(async move {
             match self.blob_from_bucket(digest, offset).await {
-                Some(blob) => Ok::<_, FetchError>(blob),
-                None => self.replica.fetch_blob(digest, offset).await,
+                Some(blob) => Ok::<_, FetchError>(self.counting.count(blob, "bucket")),
+                None => {
+                    let blob = self.replica.fetch_blob(digest, offset).await?;
+                    Ok(self.counting.count(blob, "control"))
+                }
             }
         })
     }

@@ -49,6 +49,8 @@ pub struct EdgeConfig {
     pub storage: StorageConfig,
     #[serde(default)]
     pub access_log: AccessLogConfig,
+    #[serde(default)]
+    pub peers: PeersConfig,
 }
 
 /// The operations pages of this role.
@@ -90,6 +92,25 @@ impl Default for HttpsConfig {
     fn default() -> Self {
         let listen = vec![TcpListen::on((Ipv6Addr::UNSPECIFIED, 443).into())];
         HttpsConfig { listen, public_port: None }
+    }
+}
+
+/// How edges bring each other blobs.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PeersConfig {
+    /// Whether this edge fetches from others and they from it. Without, all comes from control.
+    pub enabled: bool,
+    /// Connections of other edges at once.
+    pub connections_max: usize,
+    /// How fast one answer to another edge leaves while visitors are served under pressure; 0 for
+    /// any speed.
+    pub busy_bytes_per_s: u64,
+}
+
+impl Default for PeersConfig {
+    fn default() -> Self {
+        PeersConfig { enabled: true, connections_max: 128, busy_bytes_per_s: 8 << 20 }
     }
 }
 

@@ -1,17 +1,18 @@
 //! How does a connection begin, live within its limits, and end?
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper::service::service_fn;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
+use rustls::{ServerConfig, server::Acceptor};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
 use crate::{
     conduct::Conduct,
@@ -19,6 +20,7 @@ use crate::{
     edge::{Edge, Visitor},
     line_ends::LineEnds,
     metrics::Present,
+    peers::{ALPN, Admission, PeerPort},
     places::Places,
     service,
     stall::Stall,
@@ -38,6 +40,9 @@ const EARLY_RESETS_MAX: usize = 20;
 /// reset"), over the life of a connection. More end it.
 const FAULTS_MAX: usize = 1024;
 
+/// A finished handshake, with an admission if it is another edge's.
+type Shaken = (TlsStream<Stall<TcpStream>>, Option<Admission>);
+
 /// A listener and what its connections need.
 #[derive(Clone)]
 pub(crate) struct Port {
@@ -47,7 +52,9 @@ pub(crate) struct Port {
     /// Places for connections, shared by all listeners.
     pub(crate) places: Arc<Places>,
     /// `None` for plain HTTP.
-    pub(crate) tls: Option<TlsAcceptor>,
+    pub(crate) tls: Option<Arc<ServerConfig>>,
+    /// Who serves other edges; `None` where there are none.
+    pub(crate) peers: Option<Arc<PeerPort>>,
 }
 
 impl Port {
@@ -98,11 +105,12 @@ impl Port {
     }
 
     /// Shakes hands, then serves.
-    async fn greet(&self, tls: &TlsAcceptor, stream: Stall<TcpStream>, visitor: Visitor) {
+    async fn greet(&self, tls: &Arc<ServerConfig>, stream: Stall<TcpStream>, visitor: Visitor) {
         let ip = visitor.ip;
-        let handshake = tls.accept(stream).into_fallible();
+        let handshake = self.shake(tls, stream);
         match tokio::time::timeout(self.limits.handshake_timeout(), handshake).await {
-            Ok(Ok(stream)) => {
+            Ok(Ok((stream, Some(admission)))) => self.live_as_peer(stream, admission).await,
+            Ok(Ok((stream, None))) => {
                 let tls = stream.get_ref().1;
                 let is_http1 = tls.alpn_protocol() != Some(b"h2");
                 let version = self.count_handshake(tls);
@@ -110,13 +118,54 @@ impl Port {
                 let visitor = Visitor { is_https: true, tls: version, sni, ..visitor };
                 self.live(stream, is_http1, visitor).await;
             }
-            Ok(Err((error, mut stream))) => {
+            Ok(Err((error, stream))) => {
                 tracing::debug!(%error, %ip, "a handshake failed");
                 // So that the alert which says why is read.
-                drop(stream.shutdown().await);
+                if let Some(mut stream) = stream {
+                    drop(stream.shutdown().await);
+                }
             }
             Err(_) => tracing::debug!(%ip, "a handshake took too long"),
         }
+    }
+
+    /// Reads what the client offers, and goes on as with a visitor or as with another edge.
+    async fn shake(
+        &self,
+        tls: &Arc<ServerConfig>,
+        stream: Stall<TcpStream>,
+    ) -> Result<Shaken, (io::Error, Option<Stall<TcpStream>>)> {
+        let mut hello = std::pin::pin!(LazyConfigAcceptor::new(Acceptor::default(), stream));
+        let hello = match hello.as_mut().await {
+            Ok(hello) => hello,
+            Err(error) => return Err((error, hello.take_io())),
+        };
+        let mut offers = hello.client_hello().alpn().into_iter().flatten();
+        let peers = self.peers.as_ref().filter(|_| offers.any(|offer| offer == ALPN));
+        drop(offers);
+        let admission = match peers {
+            None => None,
+            Some(peers) => match peers.admit() {
+                None => {
+                    let error = io::Error::other("there is no place for a peer");
+                    return Err((error, Some(hello.io)));
+                }
+                admission => admission,
+            },
+        };
+        let config = admission.as_ref().map_or(tls, |admission| &admission.tls);
+        let stream = hello.into_stream(Arc::clone(config)).into_fallible().await;
+        let stream = stream.map_err(|(error, stream)| (error, Some(stream)))?;
+        Ok((stream, admission))
+    }
+
+    /// Serves another edge.
+    async fn live_as_peer(&self, stream: TlsStream<Stall<TcpStream>>, admission: Admission) {
+        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let (Some(peers), Some(shown)) = (&self.peers, shown) else { return };
+        let certificate = shown.to_vec();
+        peers.serve(stream, certificate, self.tasks.stopping()).await;
+        drop(admission);
     }
 
     /// Counts a finished handshake; its version.

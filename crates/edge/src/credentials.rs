@@ -154,6 +154,7 @@ mod tests {
             candidates: Vec::new(),
             ticket_keys: Vec::new(),
             http_challenges: Vec::new(),
+            peers: Vec::new(),
         }
     }
 

@@ -66,6 +66,7 @@ pub(crate) struct Metrics {
     pub(crate) handshakes: Family<One, Counter>,
     pub(crate) healed: Counter,
     pub(crate) scrubbed: Counter,
+    fetched_bytes: Family<One, Counter>,
     pub(crate) log_lines_dropped: Counter,
     pub(crate) release_info: Family<One, Gauge>,
     pub(crate) certificate_not_after: Family<One, Gauge>,
@@ -125,6 +126,7 @@ impl Metrics {
             handshakes: Family::default(),
             healed: Counter::default(),
             scrubbed: Counter::default(),
+            fetched_bytes: Family::default(),
             log_lines_dropped: Counter::default(),
             release_info: Family::default(),
             certificate_not_after: Family::default(),
@@ -161,6 +163,8 @@ impl Metrics {
         let edge = registry.sub_registry_with_prefix("nigh_edge");
         edge.register("blobs_healed", "Damaged blobs that are whole again", self.healed.clone());
         edge.register("blobs_scrubbed", "Blobs that were read again", self.scrubbed.clone());
+        let fetched = "Bytes of blobs that were fetched, by where they came from";
+        edge.register("fetched_bytes", fetched, self.fetched_bytes.clone());
         let dropped = "Lines that the access log had no room for";
         edge.register("access_log_dropped", dropped, self.log_lines_dropped.clone());
         edge.register("release_info", "The release that a site serves", self.release_info.clone());
@@ -168,6 +172,11 @@ impl Metrics {
         edge.register("cert_not_after_seconds", not_after, self.certificate_not_after.clone());
         let lag = "How long the oldest release that is to be served here has not been";
         edge.register("release_lag_seconds", lag, self.release_lag.clone());
+    }
+
+    /// The counter of bytes fetched from `source`.
+    pub(crate) fn fetched_bytes(&self, source: &'static str) -> Counter {
+        self.fetched_bytes.get_or_create(&vec![("source", source.to_owned())]).clone()
     }
 
     /// The counters of `site`, the same ones for the same site.

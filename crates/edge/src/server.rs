@@ -12,7 +12,6 @@ use nigh_durable::{LockError, StateDir};
 use nigh_proto::report::{MachineAbout, MachineRole, Ports};
 use nigh_replica::{Replica, ReplicaConfig};
 use tokio::{net::TcpListener, sync::mpsc, task::spawn_blocking};
-use tokio_rustls::TlsAcceptor;
 
 use crate::{
     access_log::{AccessLog, LogFileError},
@@ -26,9 +25,10 @@ use crate::{
     intake::Source,
     machine_metrics::MachineCollector,
     metrics::Metrics,
+    peers::{FanOut, PeerPort},
     places::Places,
     shelf::Shelf,
-    source::BlobSource,
+    source::{BlobSource, Counting},
     stage::Stage,
     stager::Stager,
     tickets::Tickets,
@@ -78,7 +78,10 @@ impl Role for EdgeServer {
     type Error = StartError;
 
     async fn start(config: EdgeConfig, context: Context) -> Result<Self, StartError> {
-        Self::start_with(config, context, |replica| Arc::new(BucketFirst::new(replica))).await
+        let source = |replica, counting: &Counting| -> Source {
+            Arc::new(BucketFirst::new(replica, counting.clone()))
+        };
+        Self::start_from(config, context, source).await
     }
 
     fn listeners(&self) -> Vec<(&'static str, SocketAddr)> {
@@ -115,21 +118,35 @@ impl EdgeServer {
         context: Context,
         source: impl FnOnce(Replica) -> Arc<dyn BlobSource>,
     ) -> Result<Self, StartError> {
+        let source = |replica, counting: &Counting| -> Source {
+            Arc::new(counting.of(source(replica), "control"))
+        };
+        Self::start_from(config, context, source).await
+    }
+
+    async fn start_from(
+        config: EdgeConfig,
+        context: Context,
+        source: impl FnOnce(Replica, &Counting) -> Source,
+    ) -> Result<Self, StartError> {
         config.check()?;
         let state_dir = StateDir::lock(&config.state_dir)?;
         let bound = Bound::bind(&config, &context)?;
         let store = open_store(&config).await?;
         let (replica, follower) = open_replica(&config, &context, &bound)?;
-        let source = source(replica.clone());
-        let assembled =
-            assemble(&config, &context, &bound, store.clone(), &replica, Arc::clone(&source))?;
-        let edge = Arc::new(assembled);
+        let metrics = Arc::new(context.metrics.register(Metrics::register));
+        let counting = Counting::new(Arc::clone(&metrics));
+        let source = source(replica.clone(), &counting);
+        let parts = Parts { metrics, store: store.clone(), source: Arc::clone(&source) };
+        let edge = Arc::new(assemble(&config, &context, &bound, &replica, parts)?);
+        let is_enabled = config.peers.enabled;
+        let fan_out = FanOut::new(store.clone(), replica.clone(), counting.clone(), is_enabled);
 
         let (events, heard) = mpsc::channel(EVENTS_MAX);
         let mut stager = Stager::new(
             Arc::clone(&edge),
             replica.clone(),
-            Stage::new(store.clone(), source, events),
+            Stage::new(store.clone(), source, fan_out, events),
             context.tasks.clone(),
             context.readiness.condition("state", "control has not sent a state yet"),
             config.state_dir.join("served.json"),
@@ -141,10 +158,13 @@ impl EdgeServer {
             stopping.run_until_cancelled(follower.run()).await;
         });
         context.tasks.spawn_vital("stager", stager.run(heard));
-        let giving = give_back::run(store, replica, context.tasks.stopping().clone());
+        let giving = give_back::run(store, replica.clone(), context.tasks.stopping().clone());
         context.tasks.spawn("give back", giving);
         let listeners = bound.listeners.clone();
-        bound.serve(&config, &context, &edge)?;
+        let peers = config.peers.enabled.then(|| {
+            PeerPort::new(Arc::clone(&edge), replica, &config.peers, counting.all_bytes())
+        });
+        bound.serve(&config, &context, &edge, peers)?;
         Ok(EdgeServer { config, context, edge, listeners, _state_dir: state_dir })
     }
 }
@@ -188,6 +208,7 @@ impl Bound {
         config: &EdgeConfig,
         context: &Context,
         edge: &Arc<Edge>,
+        peers: Option<Arc<PeerPort>>,
     ) -> Result<(), StartError> {
         let tls = Arc::new(tls::server_config(edge.keyring.clone(), edge.tickets.clone())?);
         let limits = &config.limits;
@@ -197,11 +218,12 @@ impl Bound {
             limits: Arc::new(limits.clone()),
             places: Places::new(limits.connections_max, limits.connections_per_address_max),
             tls: None,
+            peers: None,
         };
         for listener in self.http {
             context.tasks.spawn_vital("http", port.clone().accept(listener));
         }
-        let port = Port { tls: Some(TlsAcceptor::from(tls)), ..port };
+        let port = Port { tls: Some(tls), peers, ..port };
         for listener in self.https {
             context.tasks.spawn_vital("https", port.clone().accept(listener));
         }
@@ -239,15 +261,21 @@ fn open_replica(
     Ok(Replica::open(replica, move || clock.now().into())?)
 }
 
+/// What an edge is made of besides its configuration.
+struct Parts {
+    metrics: Arc<Metrics>,
+    store: Store,
+    source: Source,
+}
+
 fn assemble(
     config: &EdgeConfig,
     context: &Context,
     bound: &Bound,
-    store: Store,
     replica: &Replica,
-    source: Source,
+    parts: Parts,
 ) -> Result<Edge, StartError> {
-    let metrics = Arc::new(context.metrics.register(Metrics::register));
+    let Parts { metrics, store, source } = parts;
     let hot = Arc::new(HotCache::new(&config.hot_cache));
     let collector = MachineCollector { replica: replica.clone(), hot: Arc::clone(&hot) };
     context.metrics.register(|registry| registry.register_collector(Box::new(collector)));

@@ -19,6 +19,7 @@ use tokio::{
 use crate::{
     intake::{self, IntakeError, Source},
     load::{self, Documents, Form, LoadError, Loaded, Looked, Missing, Wanted},
+    peers::FanOut,
 };
 
 /// The raw bytes of one pack: with a few in flight, little is lost when a connection breaks.
@@ -50,6 +51,7 @@ pub(crate) struct Stage {
     pub(crate) store: Store,
     pub(crate) source: Source,
     pub(crate) events: mpsc::Sender<Event>,
+    fan_out: FanOut,
     fetches: Arc<Semaphore>,
     looks: Arc<Semaphore>,
 }
@@ -65,9 +67,15 @@ enum StageError {
 }
 
 impl Stage {
-    pub(crate) fn new(store: Store, source: Source, events: mpsc::Sender<Event>) -> Self {
+    pub(crate) fn new(
+        store: Store,
+        source: Source,
+        fan_out: FanOut,
+        events: mpsc::Sender<Event>,
+    ) -> Self {
         let (fetches, looks) = (Semaphore::new(FETCHES_MAX), Semaphore::new(LOOKS_MAX));
-        Stage { store, source, events, fetches: Arc::new(fetches), looks: Arc::new(looks) }
+        let (fetches, looks) = (Arc::new(fetches), Arc::new(looks));
+        Stage { store, source, events, fan_out, fetches, looks }
     }
 
     /// Works until the release is here as it is wanted. `turn` is its site's.
@@ -118,7 +126,7 @@ impl Stage {
             self.fetch_documents(&[digest]).await?;
         }
         let missing = self.missing_variants(digest).await?;
-        self.fetch(missing, |_| {}).await?;
+        self.fetch(wanted, missing, |_| {}).await?;
         let looked = self.look(&wanted.reference, wanted.form).await?;
         if let Looked::Found(loaded) = looked {
             self.say(wanted, Progress::Loaded(loaded)).await;
@@ -182,11 +190,36 @@ impl Stage {
         let (id, events) = (&wanted.reference.id, &self.events);
         // A full queue loses only a step of the progress that is shown.
         let tell = |left: u64| drop(events.try_send((id.clone(), Progress::Missing(left))));
-        Ok(self.fetch(missing, tell).await?)
+        Ok(self.fetch(wanted, missing, tell).await?)
+    }
+
+    /// Fetches from peers where they are the way, and from control what they do not have.
+    async fn fetch(
+        &self,
+        wanted: &Wanted,
+        mut missing: Vec<Missing>,
+        tell: impl Fn(u64),
+    ) -> Result<(), IntakeError> {
+        let Some(mut way) = self.fan_out.way(&wanted.reference.id, &missing) else {
+            return self.fetch_from_control(missing, &tell).await;
+        };
+        loop {
+            self.fan_out.draw(&mut way, &mut missing, &self.fetches, &tell).await;
+            if missing.is_empty() {
+                return Ok(());
+            }
+            let part = split_part(&mut missing);
+            let left = missing.len() as u64;
+            self.fetch_from_control(part, &|of_part| tell(left + of_part)).await?;
+        }
     }
 
     /// Fetches as much as comes, and returns the first error only then.
-    async fn fetch(&self, missing: Vec<Missing>, tell: impl Fn(u64)) -> Result<(), IntakeError> {
+    async fn fetch_from_control(
+        &self,
+        missing: Vec<Missing>,
+        tell: &impl Fn(u64),
+    ) -> Result<(), IntakeError> {
         let mut left = missing.len() as u64;
         let jobs = batches(missing);
         let mut running =
@@ -230,6 +263,18 @@ impl Stage {
 enum Job {
     Pack(Vec<Digest>),
     Large(Missing),
+}
+
+/// The first blobs, as many as one request may be for.
+fn split_part(missing: &mut Vec<Missing>) -> Vec<Missing> {
+    let mut bytes = 0;
+    let count = missing.iter().take(PackHead::MAX_BLOBS).take_while(|one| {
+        let is_first = bytes == 0;
+        bytes += one.size_bytes.max(1);
+        is_first || bytes <= PACK_RAW_BYTES
+    });
+    let count = count.count();
+    missing.drain(..count).collect()
 }
 
 /// Small blobs together, large ones alone.

@@ -3,7 +3,7 @@
 //! A machine's desired state is one document with a [`Revision`]. It stays small: manifests, rule
 //! sets and variant indexes are blobs named by digest.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,9 @@ mod certificates;
 
 pub use certificates::{Certificate, DnsChallenge, HttpChallenge, TicketKey};
 
-use crate::{Digest, Host, MachineName, RegionName, ReleaseId, SiteName, Timestamp, zone::Zone};
+use crate::{
+    Digest, Host, MachineId, MachineName, RegionName, ReleaseId, SiteName, Timestamp, zone::Zone,
+};
 
 /// Control's number for a state of the fleet; it only rises.
 #[derive(
@@ -54,6 +56,9 @@ pub struct EdgeState {
     pub ticket_keys: Vec<TicketKey>,
     #[serde(default)]
     pub http_challenges: Vec<HttpChallenge>,
+    /// Every edge of the fleet that others can reach, this one among them.
+    #[serde(default)]
+    pub peers: Vec<Peer>,
 }
 
 /// One site, as an edge holds it.
@@ -106,6 +111,18 @@ pub struct PreviewRef {
     pub release: ReleaseId,
     /// The edge stops serving it then, even with control gone.
     pub expires_at: Option<Timestamp>,
+}
+
+/// An edge, as other edges see it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Peer {
+    pub name: MachineName,
+    /// As its certificate says: one that joined again, or was removed, is another machine.
+    pub id: MachineId,
+    pub region: RegionName,
+    pub location: Option<Location>,
+    /// Where it serves HTTPS.
+    pub addresses: Vec<SocketAddr>,
 }
 
 /// What a DNS server answers from.
@@ -223,6 +240,7 @@ mod tests {
             candidates: Vec::new(),
             ticket_keys: Vec::new(),
             http_challenges: Vec::new(),
+            peers: Vec::new(),
         })
     }
 

@@ -5,7 +5,9 @@
 //! desired state, `frames` cuts its stream into lines and `keep` has the state on disk before
 //! anyone acts on it. `report` tells control how things stand, with `health` measured by the way and
 //! `fit` to keep it short. `said` keeps the log from saying the same for weeks.
-//! `fetch` brings blobs from control and `objects` from its bucket, `give` takes some back to a control that has lost them. Nothing here waits for control before a machine may serve: what is on
+//! `fetch` brings blobs from control and `objects` from its bucket, `give` takes some back to a control
+//! that has lost them; `member` is what machines show each other. Nothing here waits for control before
+//! a machine may serve: what is on
 //! disk is there as soon as [`Replica::open`] returns.
 
 mod backoff;
@@ -19,6 +21,7 @@ mod identity;
 mod join;
 mod keep;
 mod link;
+mod member;
 mod objects;
 mod replica;
 mod report;
@@ -30,6 +33,7 @@ pub use fetch::{ByteStream, FetchError, PACK_RAW_BYTES_MAX};
 pub use identity::IdentityError;
 pub use keep::KeepError;
 pub use link::LinkError;
+pub use member::{Credentials, Member};
 pub use objects::ObjectError;
 pub use replica::{Follower, OpenError, Replica};
 pub use report::Standing;

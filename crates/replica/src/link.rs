@@ -15,7 +15,11 @@ use rustls::{ClientConfig, ConfigBuilder, RootCertStore, client::WantsClientCert
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tokio::time::timeout;
 
-use crate::{config::ControlConfig, identity::Identity};
+use crate::{
+    config::ControlConfig,
+    identity::{Identity, Membership},
+    member::Credentials,
+};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A body that brings nothing for so long, while somebody waits for it, has stalled.
@@ -59,12 +63,7 @@ impl Link {
         match identity.membership() {
             None => Link::stranger(control, identity, version),
             Some(membership) => {
-                let unusable = LinkError::Pem { what: "identity/cert.pem" };
-                let chain = CertificateDer::pem_slice_iter(membership.certificate_pem.as_bytes())
-                    .collect::<Result<Vec<_>, _>>();
-                let chain = chain.ok().filter(|chain| !chain.is_empty()).ok_or(unusable)?;
-                let key = PrivateKeyDer::from_pem_slice(identity.key_pem().as_bytes())
-                    .map_err(|_| LinkError::Pem { what: "identity/key.pem" })?;
+                let Credentials { chain, key, .. } = credentials(identity, membership)?;
                 Link::with(
                     control,
                     tls(control, identity)?.with_client_auth_cert(chain, key)?,
@@ -108,6 +107,21 @@ impl Link {
     pub(crate) fn fetch(&self) -> &Client {
         &self.fetch
     }
+}
+
+/// What a machine that has joined shows, to control and to others.
+pub(crate) fn credentials(
+    identity: &Identity,
+    membership: &Membership,
+) -> Result<Credentials, LinkError> {
+    let unusable = LinkError::Pem { what: "identity/cert.pem" };
+    let chain = CertificateDer::pem_slice_iter(membership.certificate_pem.as_bytes())
+        .collect::<Result<Vec<_>, _>>();
+    let chain = chain.ok().filter(|chain| !chain.is_empty()).ok_or(unusable)?;
+    let key = PrivateKeyDer::from_pem_slice(identity.key_pem().as_bytes())
+        .map_err(|_| LinkError::Pem { what: "identity/key.pem" })?;
+    let roots = Arc::new(roots(membership.ca_pem.as_bytes())?);
+    Ok(Credentials { chain, key, roots })
 }
 
 fn base(text: &str) -> Result<Url, LinkError> {

@@ -4,7 +4,7 @@ use std::{fmt, ops::Range, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use nigh_proto::{
-    Digest, Timestamp,
+    Digest, MachineName, Timestamp,
     document::Document,
     locations::Locations,
     report::{Health, MachineAbout},
@@ -19,6 +19,7 @@ use crate::{
     identity::{Identity, IdentityError},
     keep::{KeepError, StateFile},
     link::Link,
+    member::Credentials,
     objects::{self, ObjectError, Objects},
     report::{self, Standing},
     watch as follow,
@@ -52,6 +53,7 @@ pub(crate) struct Shared {
     /// Blobs that control asked for last.
     pub(crate) wanted: watch::Sender<Arc<[Digest]>>,
     pub(crate) link: watch::Sender<Option<Link>>,
+    pub(crate) credentials: watch::Sender<Option<Arc<Credentials>>>,
     pub(crate) connected: watch::Sender<bool>,
     pub(crate) objects: Objects,
     /// Wakes a report that waits for control to come back.
@@ -91,6 +93,7 @@ impl Replica {
             health: watch::Sender::default(),
             wanted: watch::Sender::new(Arc::default()),
             link: watch::Sender::default(),
+            credentials: watch::Sender::default(),
             connected: watch::Sender::default(),
             objects: Objects::default(),
             reconnected: Notify::new(),
@@ -120,6 +123,16 @@ impl Replica {
     /// Whether the stream from control is open, and every change of it.
     pub fn connected(&self) -> watch::Receiver<bool> {
         self.0.connected.subscribe()
+    }
+
+    /// What this machine shows to others now; `None` until it has joined.
+    pub fn credentials(&self) -> Option<Arc<Credentials>> {
+        self.0.credentials.borrow().clone()
+    }
+
+    /// What the fleet calls this machine.
+    pub fn name(&self) -> &MachineName {
+        &self.0.about.name
     }
 
     /// How the machine felt when it last reported, or tried to.

@@ -141,6 +141,9 @@ async fn follow(
 ) -> Result<Infallible, Ended> {
     let link = Link::new(&shared.control, identity, &shared.about.version)?;
     shared.link.send_replace(Some(link.clone()));
+    let membership = identity.membership();
+    let credentials = membership.map(|membership| link::credentials(identity, membership));
+    shared.credentials.send_replace(credentials.transpose()?.map(Arc::new));
     let mut url = link.url("machine/v1/watch");
     url.query_pairs_mut().append_pair("changes", "1");
     if let Some(revision) = shared.revision() {

@@ -106,6 +106,12 @@ impl FleetBuilder {
         self
     }
 
+    /// Edges at these places, whose names differ; several may stand in one region.
+    pub fn places(mut self, places: Vec<Place>) -> Self {
+        self.places = places;
+        self
+    }
+
     /// So many DNS servers.
     pub const fn dns_servers(mut self, count: usize) -> Self {
         self.dns = count;

@@ -15,6 +15,7 @@ mod docs_commands;
 mod drained_edge_serves_on;
 mod edge_dies_and_dns_forgets_it;
 mod edge_restarts_from_disk;
+mod edges_bring_each_other_blobs;
 mod garbage_is_collected_safely;
 mod hosts_come_and_go;
 mod join_tokens;

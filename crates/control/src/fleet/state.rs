@@ -3,12 +3,14 @@
 //! A pure function of the world, the settings and the time: the same for every stream of one
 //! machine, on every control.
 
+use std::net::{IpAddr, SocketAddr};
+
 use nigh_proto::{
     MachineName, RegionName, Timestamp,
     api::ReleaseState,
     report::MachineRole,
     state::{
-        DnsEdge, DnsSite, DnsState, EdgeState, MachineState, OperatorNetwork, PreviewRef,
+        DnsEdge, DnsSite, DnsState, EdgeState, MachineState, OperatorNetwork, Peer, PreviewRef,
         ProbeTarget, ReleasePurpose, ReleaseRef, Revision, SiteState,
     },
     zone::Zone,
@@ -18,6 +20,9 @@ mod certificates;
 
 use super::{Site, World};
 use crate::store::{MachineRow, ReleaseRow};
+
+/// Edges that fetch from each other: control sends a large release to two of so many.
+const PEERS_MAX: usize = 64;
 
 /// What the configuration says to machines. Immutable until a reload.
 #[derive(Clone, Debug)]
@@ -55,6 +60,7 @@ fn edge(world: &World, settings: &Settings, machine: &MachineRow, now: Timestamp
         candidates: certificates::to_prove(world, &machine.name),
         ticket_keys: world.ticket_keys.clone(),
         http_challenges: certificates::http_challenges(world),
+        peers: peers(world, &machine.name),
     }
 }
 
@@ -153,6 +159,29 @@ fn dns(world: &World, settings: &Settings, machine: &MachineName, now: Timestamp
         answer_addresses_max: settings.answer_addresses_max,
         challenges: certificates::dns_challenges(world),
     }
+}
+
+/// Those that `edge` fetches from and gives to: all of a usual fleet, its part of a large one. Without
+/// parts, what a thousand edges are told would grow with the square of their number.
+fn peers(world: &World, edge: &MachineName) -> Vec<Peer> {
+    let own = world.edges().position(|machine| machine.name == *edge).unwrap_or(0);
+    let first = own / PEERS_MAX * PEERS_MAX;
+    world.edges().skip(first).take(PEERS_MAX).filter_map(peer).collect()
+}
+
+/// `None` for an edge that others could not connect to.
+fn peer(machine: &MachineRow) -> Option<Peer> {
+    let about = &machine.about;
+    let ips = about.ipv4.iter().map(|&ip| ip.into()).chain(about.ipv6.iter().map(|&ip| ip.into()));
+    let addresses: Vec<SocketAddr> =
+        ips.map(|ip: IpAddr| SocketAddr::new(ip, about.ports.https)).collect();
+    (about.ports.https != 0 && !addresses.is_empty()).then(|| Peer {
+        name: machine.name.clone(),
+        id: machine.id.clone(),
+        region: region(machine),
+        location: about.location.filter(|location| location.is_valid()),
+        addresses,
+    })
 }
 
 /// `None` for an edge that nobody could be sent to: it has no place or no address.

@@ -186,6 +186,7 @@ impl Fixture {
                 candidates: Vec::new(),
                 ticket_keys: Vec::new(),
                 http_challenges: Vec::new(),
+                peers: Vec::new(),
             },
             limits: serde_json::json!({}),
             more: serde_json::json!({}),

@@ -10,5 +10,6 @@ mod h2;
 mod hostile;
 mod hosts;
 mod log;
+mod peers;
 mod tls;
 mod wire;

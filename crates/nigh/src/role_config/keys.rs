@@ -339,6 +339,16 @@ pub(crate) const EDGE: &[Key] = &[
     value("storage.scrub_every_ms", "How long after the end of a pass the next begins."),
     value("storage.collect_every_ms", "How often blobs that no release needs are removed."),
     value("storage.collect_young_ms", "Blobs younger than this are kept, needed or not."),
+    table("peers", "How edges bring each other blobs of large releases."),
+    value(
+        "peers.enabled",
+        "Whether this edge fetches from others and they from it. Without, all comes from control.",
+    ),
+    value("peers.connections_max", "Connections of other edges at once."),
+    value(
+        "peers.busy_bytes_per_s",
+        "How fast one answer to another edge leaves while visitors are served under pressure; 0 for any speed.",
+    ),
     table("access_log", "One line for every request."),
     value(
         "access_log.output",

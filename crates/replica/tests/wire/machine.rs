@@ -156,6 +156,7 @@ pub(crate) fn line_for(machine: &str, revision: u64) -> Vec<u8> {
         candidates: Vec::new(),
         ticket_keys: Vec::new(),
         http_challenges: Vec::new(),
+        peers: Vec::new(),
     });
     frame(&Frame::State { state: Document::of(&state) })
 }
