@@ -23,6 +23,14 @@ const PAGES_MAX: usize = 10_000;
 /// How long a call may take unless it says otherwise.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// What makes a `POST` one that control does once.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+fn new_key() -> HeaderValue {
+    let key = format!("{:016x}{:016x}", random(), random());
+    HeaderValue::from_str(&key).expect("hex digits are a field")
+}
+
 /// One request to be made.
 #[derive(Clone, Debug)]
 pub struct Call {
@@ -56,12 +64,17 @@ pub struct Answer {
 impl Call {
     /// A request for the path of `segments`, each of them one name whatever it holds.
     pub fn new(method: Method, segments: &[&str]) -> Self {
-        let is_repeatable = method != Method::POST && method != Method::PATCH;
+        // With a key control does it once, however often it is sent.
+        let is_repeatable = method != Method::PATCH;
+        let mut headers = HeaderMap::new();
+        if method == Method::POST {
+            headers.insert(IDEMPOTENCY_KEY, new_key());
+        }
         Self {
             method,
             segments: segments.iter().map(|&segment| segment.to_owned()).collect(),
             query: Vec::new(),
-            headers: HeaderMap::new(),
+            headers,
             body: Body::Empty,
             timeout: CALL_TIMEOUT,
             is_repeatable,
@@ -104,12 +117,6 @@ impl Call {
     /// How long one attempt may take.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
-        self
-    }
-
-    /// Doing it twice does no harm, though it is a `POST`.
-    pub fn repeatable(mut self) -> Self {
-        self.is_repeatable = true;
         self
     }
 
@@ -274,6 +281,15 @@ mod tests {
         let base = Url::parse("https://a:1/api/").unwrap();
         let call = Call::new(Method::GET, &["v1", "sites", "../x?y#z"]).query("a", "b&c");
         assert_eq!(call.url(&base).as_str(), "https://a:1/api/v1/sites/..%2Fx%3Fy%23z?a=b%26c");
+    }
+
+    #[test]
+    fn a_post_has_a_key_of_its_own_and_keeps_it() {
+        let [one, two] = [0; 2].map(|_| Call::new(Method::POST, &["v1", "sites"]));
+        assert!(one.is_repeatable);
+        assert_ne!(one.headers[IDEMPOTENCY_KEY], two.headers[IDEMPOTENCY_KEY]);
+        assert_eq!(one.clone().headers[IDEMPOTENCY_KEY], one.headers[IDEMPOTENCY_KEY]);
+        assert!(Call::new(Method::GET, &["v1"]).headers.is_empty());
     }
 
     #[test]

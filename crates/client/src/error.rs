@@ -64,6 +64,7 @@ impl CallError {
     pub fn is_passing(&self) -> bool {
         match self {
             CallError::Unreachable { source, .. } => !is_certificate_error(source),
+            _ if self.code() == Some("idempotency_running") => true,
             _ => matches!(self.status(), Some(429 | 502 | 503 | 504)),
         }
     }

@@ -4,6 +4,7 @@
 //! repeated, `call` how one request is made and its answer read, `error` what can go wrong.
 //! The other modules are the API's nouns, each a list of calls. Nothing here reads the environment.
 
+mod audit;
 mod backoff;
 mod backup;
 mod call;
@@ -21,6 +22,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use reqwest::Url;
 
+pub use audit::AuditQuery;
 pub use backoff::{Patience, wait_before};
 pub use backup::Download;
 pub use call::{Answer, Body, Call};

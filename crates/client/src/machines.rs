@@ -27,7 +27,7 @@ impl Client {
     ) -> Result<(), CallError> {
         let verb = if is_drained { "drain" } else { "undrain" };
         let path = ["v1", "machines", machine.as_str(), verb];
-        self.command(&Call::new(Method::POST, &path).repeatable()).await
+        self.command(&Call::new(Method::POST, &path)).await
     }
 
     /// `DELETE /v1/machines/{name}`.

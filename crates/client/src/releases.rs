@@ -32,7 +32,7 @@ impl Client {
     ) -> Result<ReleaseBegun, CallError> {
         let json = serde_json::to_vec(release)
             .expect("a release is texts, numbers, lists and maps of texts");
-        let mut call = Call::new(Method::POST, &path(site, &[])).repeatable();
+        let mut call = Call::new(Method::POST, &path(site, &[]));
         let bytes = match zstd::bulk::compress(&json, 1) {
             Ok(packed) => {
                 let coding = HeaderValue::from_static("zstd");
@@ -53,7 +53,7 @@ impl Client {
         activate: bool,
     ) -> Result<ReleaseView, CallError> {
         let call = Call::new(Method::POST, &path(site, &[release.as_str(), "finalize"]));
-        self.call(&call.json(&Finalize { activate }).repeatable().timeout(BEGIN_TIMEOUT)).await
+        self.call(&call.json(&Finalize { activate }).timeout(BEGIN_TIMEOUT)).await
     }
 
     /// `GET …/releases`, newest first: all of them, or the newest `limit`.
@@ -106,7 +106,7 @@ impl Client {
         site: &SiteName,
         release: &str,
     ) -> Result<ReleaseView, CallError> {
-        self.call(&Call::new(Method::POST, &path(site, &[release, "activate"])).repeatable()).await
+        self.call(&Call::new(Method::POST, &path(site, &[release, "activate"]))).await
     }
 
     /// `DELETE …/releases/{release}`.
@@ -116,7 +116,7 @@ impl Client {
 
     /// `POST …/releases/prune`.
     pub async fn prune_releases(&self, site: &SiteName, keep: u32) -> Result<Pruned, CallError> {
-        let call = Call::new(Method::POST, &path(site, &["prune"])).repeatable();
+        let call = Call::new(Method::POST, &path(site, &["prune"]));
         self.call(&call.json(&Prune { keep })).await
     }
 

@@ -1,9 +1,9 @@
 //! Sites and their hosts.
 
-use http::Method;
+use http::{HeaderValue, Method, header};
 use nigh_proto::{
     Host, SiteName,
-    api::{HostView, NewHost, NewSite, SiteView},
+    api::{HostView, NewHost, NewSite, SiteChange, SiteView},
 };
 
 use crate::{Call, CallError, Client};
@@ -22,6 +22,16 @@ impl Client {
     /// `GET /v1/sites/{site}`.
     pub async fn site(&self, site: &SiteName) -> Result<SiteView, CallError> {
         self.call(&Call::new(Method::GET, &["v1", "sites", site.as_str()])).await
+    }
+
+    /// `PATCH /v1/sites/{site}`: changes the named settings, whatever the others are meanwhile.
+    pub async fn change_site(
+        &self,
+        site: &SiteName,
+        change: &SiteChange,
+    ) -> Result<SiteView, CallError> {
+        let call = Call::new(Method::PATCH, &["v1", "sites", site.as_str()]).json(change);
+        self.call(&call.header(header::IF_MATCH, HeaderValue::from_static("*"))).await
     }
 
     /// `DELETE /v1/sites/{site}`.

@@ -28,7 +28,7 @@ impl Client {
     pub async fn upload_pack(&self, pack: Bytes) -> Result<PackStored, CallError> {
         let body = Body::Bytes { media_type: PACK_MEDIA_TYPE, bytes: pack };
         let call = Call::new(Method::POST, &["v1", "packs"]).body(body);
-        self.call(&call.repeatable().timeout(UPLOAD_TIMEOUT)).await
+        self.call(&call.timeout(UPLOAD_TIMEOUT)).await
     }
 
     /// `HEAD /v1/blobs/{digest}`: how far is control with this blob?

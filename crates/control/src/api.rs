@@ -4,14 +4,17 @@
 //! it, show it; the verbs are in `app`. `caller` finds out who, `problem` is the one place where
 //! errors become answers, `body` takes bodies in with a bound.
 
+mod audit;
 mod backup;
 mod blobs;
 mod body;
 mod browse;
 mod caller;
 mod certificates;
+mod conditional;
 mod description;
 mod events;
+mod idempotency;
 mod machines;
 mod page;
 pub(crate) mod problem;

@@ -5,17 +5,21 @@
 //! begins and ends. A verb that changes what machines are told raises the revision in that
 //! transaction and [`publish`](App::publish)es afterwards.
 
+mod access;
 mod activation;
+mod audit;
 mod begin;
 mod certificates;
 mod error;
 mod events;
+mod expected;
 mod finalize;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod hosts;
 mod machines;
 mod prune;
+mod quotas;
 mod releases;
 mod sites;
 #[cfg(test)]
@@ -50,12 +54,15 @@ use crate::{
     store::{CertificateRow, Source, Store, StoreError},
 };
 
+use access::Access;
+pub(crate) use access::NoEntry;
 pub(crate) use begin::Begun;
 pub(crate) use certificates::AcmeBoard;
 pub(crate) use error::AppError;
 pub(crate) use events::EventFilter;
+pub(crate) use expected::Expected;
 pub(crate) use prune::surplus;
-pub(crate) use tokens::{Secret, token_view};
+pub(crate) use tokens::Secret;
 pub(crate) use webhooks::webhook_view;
 
 /// The certificate for hosts of previews.
@@ -107,6 +114,7 @@ struct Inner {
     certify: Notify,
     /// Wakes `reconcile::proving`.
     proving: Notify,
+    access: Access,
     stopping: CancellationToken,
 }
 
@@ -193,6 +201,7 @@ impl App {
             acme: Mutex::default(),
             certify: Notify::new(),
             proving: Notify::new(),
+            access: Access::default(),
             stopping,
             clock,
         }));
@@ -306,6 +315,10 @@ impl App {
 
     pub(crate) fn authority(&self) -> &Authority {
         &self.0.authority
+    }
+
+    fn access(&self) -> &Access {
+        &self.0.access
     }
 
     pub(crate) fn metrics(&self) -> &ControlMetrics {

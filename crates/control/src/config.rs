@@ -3,6 +3,7 @@
 //! Every section has its defaults here, beside what it means; unknown keys are refused. [`zones`]
 //! turns the short form of DNS zones in the file into the words of the fleet.
 
+mod access;
 mod blobs;
 mod certificates;
 mod events;
@@ -22,6 +23,7 @@ use nigh_proto::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use access::{AuditConfig, LimitsConfig, QuotasConfig};
 pub use blobs::BlobsConfig;
 pub use certificates::{AcmeConfig, CertificateMode, CertificatesConfig};
 pub use events::EventsConfig;
@@ -57,6 +59,12 @@ pub struct ControlConfig {
     pub blobs: BlobsConfig,
     #[serde(default)]
     pub sites: SitesConfig,
+    #[serde(default)]
+    pub quotas: QuotasConfig,
+    #[serde(default)]
+    pub limits: LimitsConfig,
+    #[serde(default)]
+    pub audit: AuditConfig,
     #[serde(default)]
     pub variants: VariantsConfig,
     #[serde(default)]
@@ -273,6 +281,9 @@ impl ControlConfig {
             webhooks: WebhooksConfig::default(),
             blobs: BlobsConfig::default(),
             sites: SitesConfig::default(),
+            quotas: QuotasConfig::default(),
+            limits: LimitsConfig::default(),
+            audit: AuditConfig::default(),
             variants: VariantsConfig::default(),
             certificates: CertificatesConfig::default(),
             public: PublicConfig::default(),
@@ -297,6 +308,14 @@ impl ControlConfig {
             ("sites.keep_releases", u64::from(self.sites.keep_releases)),
             ("sites.preview_expires_ms", self.sites.preview_expires_ms),
             ("sites.upload_expires_ms", self.sites.upload_expires_ms),
+            ("limits.requests_per_minute", u64::from(self.limits.requests_per_minute)),
+            ("limits.failures_per_minute", u64::from(self.limits.failures_per_minute)),
+            ("limits.failures_per_minute_total", u64::from(self.limits.failures_per_minute_total)),
+            ("audit.keep_ms", self.audit.keep_ms),
+            ("audit.keep_entries", self.audit.keep_entries),
+            ("quotas.files_max", self.quotas.files_max.unwrap_or(1)),
+            ("quotas.bytes_max", self.quotas.bytes_max.unwrap_or(1)),
+            ("quotas.releases_max", self.quotas.releases_max.unwrap_or(1)),
             ("variants.threads", self.variants.threads as u64),
             ("dns.answer_addresses_max", u64::from(self.dns.answer_addresses_max)),
             ("certificates.challenge_deadline_ms", self.certificates.challenge_deadline_ms),

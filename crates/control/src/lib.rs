@@ -3,7 +3,9 @@
 //! `config` is what operators say, `server` how control lives and `serve` how it speaks to
 //! clients: `api` to people, `machines` to edges and DNS servers. Both ask `app` for everything
 //! that can be done. `store` remembers it, `blobs` keeps the bytes, `ca` vouches for machines and
-//! sites. `webhooks` is how events are told to servers. `fleet` holds the decisions, as pure functions; `reconcile` and `variants` act on them.
+//! sites. `request` goes with everything that somebody asked for, `limits` counts how often.
+//! `webhooks` is how events are told to servers.
+//! `fleet` holds the decisions, as pure functions; `reconcile` and `variants` act on them.
 
 mod api;
 mod app;
@@ -13,9 +15,12 @@ mod ca;
 mod certificates;
 pub mod config;
 mod fleet;
+mod limits;
 mod machines;
 mod metrics;
 mod reconcile;
+pub mod recovery;
+mod request;
 mod seal;
 mod serve;
 mod server;

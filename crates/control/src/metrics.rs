@@ -23,6 +23,7 @@ pub(crate) struct ControlMetrics {
     phases: Phases,
     releases: Labelled<Counter>,
     deliveries: Labelled<Counter>,
+    logins_refused: Labelled<Counter>,
     pub(crate) revision: Gauge,
     pub(crate) machines_connected: Gauge,
     pub(crate) blobs: Gauge<u64, AtomicU64>,
@@ -50,6 +51,7 @@ impl ControlMetrics {
             phases: Family::new_with_constructor(seconds as fn() -> Histogram),
             releases: Family::default(),
             deliveries: Family::default(),
+            logins_refused: Family::default(),
             revision: Gauge::default(),
             machines_connected: Gauge::default(),
             blobs: Gauge::default(),
@@ -75,6 +77,11 @@ impl ControlMetrics {
                 "nigh_control_webhook_deliveries",
                 "Attempts to tell webhooks of events",
                 of.deliveries,
+            );
+            all.register(
+                "nigh_control_logins_refused",
+                "Wrong tokens, and tokens that were not looked at for too many wrong ones",
+                of.logins_refused,
             );
             all.register("nigh_control_revision", "The newest state of the fleet", of.revision);
             all.register(
@@ -121,10 +128,15 @@ impl ControlMetrics {
 
     pub(crate) fn request(&self, method: &str, status: u16) {
         // Methods that no route has share one label, so that nobody can add labels at will.
-        let known = ["GET", "HEAD", "POST", "PUT", "DELETE"];
+        let known = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
         let method = if known.contains(&method) { method } else { "other" };
         let labels = vec![("method", method.to_owned()), ("code", status.to_string())];
         self.requests.get_or_create(&labels).inc();
+    }
+
+    /// Counts somebody who was not let in: for a wrong `token`, or for the `rate` of those.
+    pub(crate) fn login_refused(&self, reason: &'static str) {
+        self.logins_refused.get_or_create(&vec![("reason", reason.to_owned())]).inc();
     }
 
     pub(crate) fn staged(&self, phase: ReleaseState, duration: Duration) {

@@ -6,9 +6,10 @@
 //! of them, `renewal` replaces certificates of the own CA, `acme` asks public CAs, `proving` has an
 //! edge try what they made, `tickets` makes keys for TLS sessions, `refill` finds blobs that are
 //! missing, `collection` gives disk back, `cache` keeps folder and bucket in line, `scrub` finds damaged
-//! blobs and `health` says whether control can write.
+//! blobs, `books` keeps control's own records and `health` says whether control can write.
 
 pub(crate) mod acme;
+pub(crate) mod books;
 pub(crate) mod cache;
 pub(crate) mod collection;
 pub(crate) mod events;

@@ -3,7 +3,7 @@
 //! Accept, TLS, then HTTP/1.1 or HTTP/2 as the client chose, each with a bound on how many there
 //! are and how long they may take. When control stops, requests in flight are finished.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{Extension, Router};
 use hyper::service::{Service as _, service_fn};
@@ -21,6 +21,10 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::{ca::Identity, machines::Peer};
+
+/// Where a request comes from, as its connection says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Remote(pub(crate) IpAddr);
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -80,6 +84,7 @@ async fn connection(
 ) {
     // Without it small frames wait for acknowledgements: an activation would be told late.
     let _ = stream.set_nodelay(true);
+    let Ok(remote) = stream.peer_addr() else { return };
     let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, service.tls.accept(stream));
     let stream = match tasks.stopping().run_until_cancelled(handshake).await {
         Some(Ok(Ok(stream))) => stream,
@@ -90,7 +95,9 @@ async fn connection(
         Some(Err(_)) | None => return,
     };
     let peer = Peer(identity(&stream));
-    let router = TowerToHyperService::new(service.router.layer(Extension(peer)));
+    let router = TowerToHyperService::new(
+        service.router.layer(Extension(peer)).layer(Extension(Remote(remote.ip()))),
+    );
     let asked = CancellationToken::new();
     let has_asked = asked.clone();
     let serve = service_fn(move |request| {

@@ -11,7 +11,10 @@ use std::{
 use nigh_core::blob;
 use nigh_daemon::{BindError, Context, Role};
 use nigh_durable::{LockError, StateDir};
-use nigh_proto::{Timestamp, TokenId, api::Scope};
+use nigh_proto::{
+    Timestamp, TokenId,
+    access::{Scope, Verbs},
+};
 use tokio::{
     net::TcpListener,
     sync::{Notify, Semaphore},
@@ -27,13 +30,14 @@ use crate::{
     machines,
     metrics::ControlMetrics,
     reconcile::{
-        self, Reconcile, acme::Acme, cache::Cache, collection::Collection, events::Events,
-        expiry::Expiry, health::Health, progress::Progress, proving::Proving, refill::Refill,
-        renewal::Renewal, scrub::Scrub, tickets::Tickets, webhooks::Webhooks,
+        self, Reconcile, acme::Acme, books::Books, cache::Cache, collection::Collection,
+        events::Events, expiry::Expiry, health::Health, progress::Progress, proving::Proving,
+        refill::Refill, renewal::Renewal, scrub::Scrub, tickets::Tickets, webhooks::Webhooks,
     },
+    request::Actor,
     seal::{KeyFileError, Seal},
     serve::{FIRST_REQUEST_TIMEOUT, Service, accept},
-    store::{self, Store, StoreError, TokenRow},
+    store::{self, Deed, Store, StoreError, TokenRow},
     variants,
     webhooks::{self, TrustError},
 };
@@ -71,6 +75,8 @@ pub enum StartError {
     Authority(#[from] CaError),
     #[error("control's listeners have no TLS")]
     Tls(#[from] TlsError),
+    #[error("there is no database {file}; is this the configuration of a control that has run?", file = file.display())]
+    NoDatabase { file: PathBuf },
     #[error("{file} cannot be written", file = file.display())]
     File { file: PathBuf, source: io::Error },
     #[error(transparent)]
@@ -150,6 +156,9 @@ impl Role for ControlServer {
 
     async fn stop(self) {
         self.context.tasks.stop(self.context.grace).await;
+        if let Err(error) = self.app.write_down_access().await {
+            tracing::warn!(%error, "who used their tokens last was not written down");
+        }
         self.app.store().close().await;
     }
 }
@@ -243,7 +252,8 @@ async fn create_admin(store: &Store, dir: &Path, now: Timestamp) -> Result<(), S
         id: TokenId::new(now.unix_ms().max(0).unsigned_abs(), random()),
         hash: secret.hash(),
         name: "admin".to_owned(),
-        scope: Scope::Admin,
+        scope: Some(Scope::Admin),
+        more: Verbs::NONE,
         sites: Vec::new(),
         created_at: now,
         expires_at: None,
@@ -251,6 +261,10 @@ async fn create_admin(store: &Store, dir: &Path, now: Timestamp) -> Result<(), S
     };
     let mut tx = store.begin().await?;
     tx.insert_token(&row).await?;
+    let deed = Deed::new("token.create", &row.id)
+        .detail("name", &row.name)
+        .detail("file", ADMIN_TOKEN_FILE);
+    tx.audit_by(Actor::control(), now, deed).await?;
     tx.commit().await?;
     let file = dir.join(ADMIN_TOKEN_FILE);
     tracing::info!("the first admin token is in {}", file.display());
@@ -311,6 +325,7 @@ fn reconcile_all(app: &App, context: &Context, keys: Arc<Keys>, own: &Issued) {
     spawn(context, Health { app: app.clone(), database, disk });
     spawn(context, Events(app.clone()));
     spawn(context, Expiry(app.clone()));
+    spawn(context, Books(app.clone()));
     spawn(context, Renewal::new(app.clone(), keys, own));
     spawn(context, Collection::new(app.clone()));
     spawn(context, Scrub::new(app.clone()));

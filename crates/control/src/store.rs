@@ -5,6 +5,7 @@
 //! SQL keeps to what SQLite and PostgreSQL share: `$1` parameters, `ON CONFLICT`, no text dates.
 
 mod acme;
+mod audit;
 mod authority;
 mod backup;
 mod bucket;
@@ -12,6 +13,7 @@ mod candidates;
 mod certificates;
 mod error;
 mod events;
+mod idempotency;
 mod machines;
 mod releases;
 mod row;
@@ -38,6 +40,7 @@ use sqlx::{
 };
 
 pub(crate) use acme::{ChallengeKind, ChallengeRow, OrderRow};
+pub(crate) use audit::{AuditFilter, Deed};
 pub(crate) use authority::AuthorityRow;
 pub(crate) use backup::{Cells, Columns, RowError};
 pub(crate) use bucket::{ObjectRow, PlaceRow};
@@ -45,6 +48,7 @@ pub(crate) use candidates::CandidateRow;
 pub(crate) use certificates::{CertificateRow, Source};
 pub(crate) use error::{OpenError, StoreError};
 pub(crate) use events::Reading;
+pub(crate) use idempotency::{Claim, KeptAnswer};
 pub(crate) use machines::{JoinTokenRow, MachineRow};
 pub(crate) use releases::{ReleaseFilter, ReleaseRow};
 pub(crate) use sites::{HostRow, SiteRow};
@@ -79,6 +83,8 @@ pub(crate) struct Store {
 pub(crate) struct Tx {
     on: Connection,
     seal: Seal,
+    /// Whether the audit log says already what this does, or need not.
+    is_recorded: bool,
 }
 
 impl Store {
@@ -116,7 +122,12 @@ impl Store {
                 .fetch_one(&mut connection)
                 .await?;
         }
-        Ok(Tx { on: connection, seal: self.seal.clone() })
+        Ok(Tx { on: connection, seal: self.seal.clone(), is_recorded: false })
+    }
+
+    /// Begins a transaction for control's own books, which changes nothing that anybody asked for.
+    pub(crate) async fn begin_unrecorded(&self) -> Result<Tx, StoreError> {
+        Ok(Tx { is_recorded: true, ..self.begin().await? })
     }
 
     /// The revision of what was committed last.
@@ -141,8 +152,9 @@ impl Store {
 }
 
 impl Tx {
-    /// Makes everything since [`Store::begin`] durable.
-    pub(crate) async fn commit(self) -> Result<(), StoreError> {
+    /// Makes everything since [`Store::begin`] durable, and with it the record of who asked.
+    pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
+        self.record_request().await?;
         self.on.commit().await
     }
 

@@ -97,6 +97,8 @@ pub(crate) enum Command {
     Backup(commands::backup::Args),
     /// Fill an empty control with a backup, on its own machine
     Restore(commands::restore::Args),
+    /// Who changed what, and whether that record is whole
+    Audit(commands::audit::Args),
     /// A whole CDN on this machine, to try things on
     Demo(commands::demo::Args),
     /// Run a role

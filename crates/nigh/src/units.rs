@@ -53,6 +53,30 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Reads `500`, `10kB`, `500MB` or `2GB`: powers of 1000, as sizes are shown.
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let unit_bytes: u64 = match unit {
+        "" | "B" => 1,
+        "k" | "kB" => 1_000,
+        "M" | "MB" => 1_000_000,
+        "G" | "GB" => 1_000_000_000,
+        "T" | "TB" => 1_000_000_000_000,
+        _ => 0,
+    };
+    let number: Option<u64> = number.parse().ok();
+    match number.and_then(|number| number.checked_mul(unit_bytes)).filter(|_| unit_bytes > 0) {
+        Some(bytes) => Ok(bytes),
+        None => Err(format!("{text:?} is not a number or a size such as 500MB or 2GB")),
+    }
+}
+
+/// The wall clock, in Unix milliseconds.
+pub(crate) fn now_ms() -> i64 {
+    nigh_proto::Timestamp::from(std::time::SystemTime::now()).unix_ms()
+}
+
 /// `1 file`, `2 files`.
 pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })

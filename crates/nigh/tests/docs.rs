@@ -214,12 +214,13 @@ fn sources(folder: &str) -> Vec<String> {
 
 /// The codes that refusals are made with: the first text after what makes one.
 fn error_codes() -> BTreeSet<String> {
-    const MAKERS: [&str; 7] = [
+    const MAKERS: [&str; 8] = [
         "Refusal::new(",
         "Self::new(",
         "invalid(\"",
         "unauthorized(\"",
         "unauthorized(code",
+        "too_many(\"",
         "(NOT_FOUND, \"",
         "(StatusCode::",
     ];

@@ -13,11 +13,13 @@ use utoipa::ToSchema;
 use crate::{
     Digest, Host, MachineId, MachineName, PreviewName, RegionName, ReleaseId, SiteName, Timestamp,
     TokenId,
+    access::Verbs,
     report::{Health, MachineRole, Ports},
     rules::{Notice, RuleSet},
     state::Location,
 };
 
+pub use crate::access::{Scope, Verb};
 pub use certificates::{
     CertificateSource, CertificateState, CertificateView, NewCertificate, NewRevocation,
     RevocationReason,
@@ -93,7 +95,119 @@ pub struct SiteView {
     pub url: String,
     pub active: Option<ReleaseId>,
     pub releases_total: u64,
+    /// Files of the active release.
+    #[serde(default)]
+    pub files_total: u64,
+    /// Bytes of the active release's files.
+    #[serde(default)]
+    pub bytes_total: u64,
+    /// What the site may hold; no bound where there is none.
+    #[serde(default)]
+    pub quotas: SiteQuotas,
     pub created_at: Timestamp,
+}
+
+/// What a site may hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SiteQuotas {
+    /// Files of one release.
+    pub files_max: Option<u64>,
+    /// Bytes of all files of one release.
+    pub bytes_max: Option<u64>,
+    /// Releases that control keeps, whatever their state.
+    pub releases_max: Option<u64>,
+}
+
+impl SiteQuotas {
+    /// Every bound with its name.
+    pub const fn named(&self) -> [(&'static str, Option<u64>); 3] {
+        [
+            ("files_max", self.files_max),
+            ("bytes_max", self.bytes_max),
+            ("releases_max", self.releases_max),
+        ]
+    }
+}
+
+/// `PATCH /v1/sites/{site}`: a JSON merge patch (RFC 7396). What is absent stays, `null` goes back
+/// to what the fleet's configuration says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SiteChange {
+    #[serde(default, skip_serializing_if = "Change::is_none")]
+    #[schema(value_type = Option<QuotasChange>)]
+    pub quotas: Change<QuotasChange>,
+}
+
+/// The quotas in a [`SiteChange`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct QuotasChange {
+    #[serde(default, skip_serializing_if = "Change::is_none")]
+    #[schema(value_type = Option<u64>)]
+    pub files_max: Change<u64>,
+    #[serde(default, skip_serializing_if = "Change::is_none")]
+    #[schema(value_type = Option<u64>)]
+    pub bytes_max: Change<u64>,
+    #[serde(default, skip_serializing_if = "Change::is_none")]
+    #[schema(value_type = Option<u64>)]
+    pub releases_max: Change<u64>,
+}
+
+/// One field of a merge patch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Change<T> {
+    /// It is absent.
+    #[default]
+    None,
+    /// It is `null`.
+    Unset,
+    Set(T),
+}
+
+impl<T> Change<T> {
+    pub const fn is_none(&self) -> bool {
+        matches!(self, Change::None)
+    }
+
+    /// What a field is afterwards.
+    pub fn applied_to(self, before: Option<T>) -> Option<T> {
+        match self {
+            Change::None => before,
+            Change::Unset => None,
+            Change::Set(new) => Some(new),
+        }
+    }
+}
+
+impl<T: Serialize> Serialize for Change<T> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Change::None | Change::Unset => serializer.serialize_none(),
+            Change::Set(value) => value.serialize(serializer),
+        }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Change<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Option::deserialize(deserializer)?.map_or(Change::Unset, Change::Set))
+    }
+}
+
+impl SiteChange {
+    /// A site's own quotas afterwards.
+    pub fn quotas_after(&self, before: SiteQuotas) -> SiteQuotas {
+        match self.quotas {
+            Change::None => before,
+            Change::Unset => SiteQuotas::default(),
+            Change::Set(change) => SiteQuotas {
+                files_max: change.files_max.applied_to(before.files_max),
+                bytes_max: change.bytes_max.applied_to(before.bytes_max),
+                releases_max: change.releases_max.applied_to(before.releases_max),
+            },
+        }
+    }
 }
 
 /// `POST /v1/sites/{site}/hosts`.
@@ -346,20 +460,6 @@ pub struct JoinTokenCreated {
     pub expires_at: Timestamp,
 }
 
-/// What a token may do.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum Scope {
-    /// Read sites, releases and machines.
-    Read,
-    /// Push, activate, roll back and delete releases; add and remove hosts.
-    Push,
-    /// Everything: sites, machines and tokens.
-    Admin,
-}
-
 /// `POST /v1/tokens`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -367,7 +467,13 @@ pub struct NewToken {
     /// What people call it.
     #[schema(min_length = 1, max_length = 100)]
     pub name: String,
-    pub scope: Scope,
+    /// What it may do, in short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
+    /// What it may do besides.
+    #[serde(default, skip_serializing_if = "has_no_verbs")]
+    #[schema(value_type = Vec<Verb>)]
+    pub verbs: Verbs,
     /// The sites it is for; empty: all of them.
     #[serde(default)]
     pub sites: Vec<SiteName>,
@@ -377,12 +483,21 @@ pub struct NewToken {
     pub expires_ms: Option<u64>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+const fn has_no_verbs(verbs: &Verbs) -> bool {
+    verbs.is_empty()
+}
+
 /// A token, without its secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TokenView {
     pub id: TokenId,
     pub name: String,
-    pub scope: Scope,
+    /// The shorthand that it was made with.
+    pub scope: Option<Scope>,
+    /// Everything that it may do.
+    #[schema(value_type = Vec<Verb>)]
+    pub verbs: Verbs,
     pub sites: Vec<SiteName>,
     pub created_at: Timestamp,
     pub expires_at: Option<Timestamp>,

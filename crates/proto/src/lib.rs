@@ -5,7 +5,9 @@
 //! and a machine say to each other, and `document` is a state in pieces that can be changed; `api` is what control and people say to each other.
 //! Nothing here does I/O, reads a clock or trusts its input.
 
+pub mod access;
 pub mod api;
+pub mod audit;
 pub mod digest;
 pub mod document;
 pub mod ids;

@@ -9,8 +9,9 @@ use axum::{
 };
 use nigh_proto::{
     Digest,
+    access::Verb,
     api::{
-        BLOB_MAX_BYTES, PACK_MEDIA_TYPE, PackStored, Problem, Scope, UPLOAD_LENGTH, UPLOAD_OFFSET,
+        BLOB_MAX_BYTES, PACK_MEDIA_TYPE, PackStored, Problem, UPLOAD_LENGTH, UPLOAD_OFFSET,
         UPLOAD_PART_MAX_BYTES,
     },
     pack::PackHead,
@@ -39,7 +40,7 @@ pub(crate) async fn head(
     caller: Caller,
     Segments(digest): Segments<Digest>,
 ) -> Result<Response, Refusal> {
-    caller.require_scope(Scope::Push)?;
+    caller.require_scope(Verb::ReleasesPush)?;
     app.push_goes_on();
     match app.blobs().stands(digest).await? {
         Stands::Stored => Ok(StatusCode::OK.into_response()),
@@ -66,7 +67,7 @@ pub(crate) async fn put(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
-    caller.require_scope(Scope::Push)?;
+    caller.require_scope(Verb::ReleasesPush)?;
     app.push_goes_on();
     put_blob(&app, digest, &headers, body).await
 }
@@ -140,7 +141,7 @@ pub(crate) async fn post_pack(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<PackStored>, Refusal> {
-    caller.require_scope(Scope::Push)?;
+    caller.require_scope(Verb::ReleasesPush)?;
     expect_media_type(&headers, &[PACK_MEDIA_TYPE, "application/octet-stream"])?;
     app.push_goes_on();
     let (pipe, fill) = pipe(body, PACK_MAX_BYTES);

@@ -37,6 +37,33 @@ pub(crate) struct Small<T, const MAX_BYTES: usize = JSON_MAX_BYTES>(pub(crate) T
 #[derive(Debug)]
 pub(crate) struct Large<T>(pub(crate) T);
 
+/// A JSON merge patch (RFC 7396) that is as short as any small body.
+#[derive(Debug)]
+pub(crate) struct Patch<T>(pub(crate) T);
+
+impl<T, S> FromRequest<S> for Patch<T>
+where
+    T: DeserializeOwned + Send + 'static,
+    S: Sync,
+{
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
+        let kinds = ["application/merge-patch+json", "application/json"];
+        expect_media_type(request.headers(), &kinds)?;
+        let text = small(request, JSON_MAX_BYTES).await?;
+        parse(&text).map(Patch)
+    }
+}
+
+/// The text of a small body.
+async fn small(request: Request, max_bytes: usize) -> Result<Vec<u8>, Refusal> {
+    let (parts, body) = request.into_parts();
+    refuse_encoding(&parts.headers)?;
+    let text = tokio::time::timeout(SMALL_TIMEOUT, collect(body, max_bytes)).await;
+    text.map_err(|_| too_slow(SMALL_TIMEOUT))?
+}
+
 impl<T, S, const MAX_BYTES: usize> FromRequest<S> for Small<T, MAX_BYTES>
 where
     T: DeserializeOwned + Send + 'static,
@@ -45,11 +72,8 @@ where
     type Rejection = Refusal;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
-        let (parts, body) = request.into_parts();
-        expect_media_type(&parts.headers, &["application/json"])?;
-        refuse_encoding(&parts.headers)?;
-        let text = tokio::time::timeout(SMALL_TIMEOUT, collect(body, MAX_BYTES)).await;
-        let text = text.map_err(|_| too_slow(SMALL_TIMEOUT))??;
+        expect_media_type(request.headers(), &["application/json"])?;
+        let text = small(request, MAX_BYTES).await?;
         // An absent body stands for a document without fields.
         let parsed = match text.len() {
             0 => parse(b"{}"),
@@ -121,6 +145,11 @@ fn decode<T: DeserializeOwned>(reader: impl std::io::Read, max_bytes: u64) -> Re
 }
 
 fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Refusal> {
+    // A list would be taken as the fields of the document in their order.
+    if text.trim_ascii_start().first() != Some(&b'{') {
+        let detail = "the body is not a JSON object";
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, "body_invalid", detail));
+    }
     serde_json::from_slice(text).map_err(|error| {
         let detail = format!("the body is not the JSON document that this route takes: {error}");
         Refusal::new(StatusCode::BAD_REQUEST, "body_invalid", detail).with_field("", error)

@@ -3,7 +3,7 @@
 use axum::{Json, extract::State, http::StatusCode};
 use nigh_proto::{
     SiteName,
-    api::{CertificateView, NewCertificate, NewRevocation, Page, Problem, Scope},
+    api::{CertificateView, NewCertificate, NewRevocation, Page, Problem, Verb},
     zone::DnsName,
 };
 
@@ -47,7 +47,7 @@ pub(crate) async fn list(
     State(app): State<App>,
     caller: Caller,
 ) -> Result<Json<Page<CertificateView>>, Refusal> {
-    caller.require_scope(Scope::Read)?;
+    caller.require_scope(Verb::SitesRead)?;
     let mut items = app.certificate_views().await?;
     items.retain(|view| sees(&app, &caller, view));
     Ok(Json(Page { items, next_cursor: None }))
@@ -62,7 +62,7 @@ pub(crate) async fn show(
     caller: Caller,
     Segments(CertificateId(id)): Segments<CertificateId>,
 ) -> Result<Json<CertificateView>, Refusal> {
-    caller.require_scope(Scope::Read)?;
+    caller.require_scope(Verb::SitesRead)?;
     let view = app.certificate_view(&id).await?;
     if !sees(&app, &caller, &view) {
         return Err(crate::app::AppError::CertificateUnknown(id).into());
@@ -80,7 +80,7 @@ pub(crate) async fn renew(
     caller: Caller,
     Segments(CertificateId(id)): Segments<CertificateId>,
 ) -> Result<(StatusCode, Json<CertificateView>), Refusal> {
-    caller.require_everywhere(Scope::Admin)?;
+    caller.require_everywhere(Verb::CertificatesWrite)?;
     Ok((StatusCode::ACCEPTED, Json(app.renew_certificate(&id).await?)))
 }
 
@@ -97,7 +97,7 @@ pub(crate) async fn revoke(
     Segments(CertificateId(id)): Segments<CertificateId>,
     Small(revocation): Small<NewRevocation>,
 ) -> Result<(StatusCode, Json<CertificateView>), Refusal> {
-    caller.require_everywhere(Scope::Admin)?;
+    caller.require_everywhere(Verb::CertificatesWrite)?;
     let view = app.revoke_certificate(&id, revocation.reason).await?;
     Ok((StatusCode::ACCEPTED, Json(view)))
 }
@@ -114,7 +114,7 @@ pub(crate) async fn import(
     Segments(site): Segments<SiteName>,
     Small(new): Small<NewCertificate>,
 ) -> Result<(StatusCode, Json<CertificateView>), Refusal> {
-    caller.require(Scope::Admin, &site)?;
+    caller.require(Verb::CertificatesWrite, &site)?;
     Ok((StatusCode::ACCEPTED, Json(app.import_certificate(&site, &new).await?)))
 }
 
@@ -127,7 +127,7 @@ pub(crate) async fn remove(
     caller: Caller,
     Segments(site): Segments<SiteName>,
 ) -> Result<StatusCode, Refusal> {
-    caller.require(Scope::Admin, &site)?;
+    caller.require(Verb::CertificatesWrite, &site)?;
     app.remove_import(&site).await?;
     Ok(StatusCode::NO_CONTENT)
 }

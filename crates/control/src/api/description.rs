@@ -67,7 +67,7 @@ const ALWAYS: [u16; 5] = [400, 401, 403, 429, 500];
 /// Problems of a route with a name in its path.
 const WITH_NAME: [u16; 1] = [404];
 /// Problems of a route that changes something.
-const WITH_CHANGE: [u16; 5] = [404, 409, 422, 503, 507];
+const WITH_CHANGE: [u16; 6] = [404, 409, 412, 422, 503, 507];
 /// Problems of a route that takes a body.
 const WITH_BODY: [u16; 3] = [408, 413, 415];
 

@@ -3,32 +3,66 @@
 use axum::{Json, extract::State, http::StatusCode};
 use nigh_proto::{
     MachineName,
-    api::{JoinTokenCreated, MachineView, NewJoinToken, Page, Problem, Scope},
+    access::Verb,
+    api::{JoinTokenCreated, MachineView, NewJoinToken, Page, Problem},
     report::MachineRole,
 };
 use serde::Deserialize;
 
-use super::{body::Small, caller::Caller, page::Params, problem::Refusal, router::Segments};
-use crate::app::{App, AppError};
+use super::{
+    body::Small,
+    caller::Caller,
+    conditional::{Edited, IfMatch},
+    page::{Paged, Paging, Params},
+    problem::Refusal,
+    router::Segments,
+};
+use crate::app::{App, Expected};
 
-/// `?role=`.
+/// `?role=` beside a page.
 #[derive(Debug, Deserialize)]
-pub(crate) struct RoleParams {
-    #[serde(default)]
+pub(crate) struct ListParams {
     role: Option<MachineRole>,
+    name: Option<String>,
+    limit: Option<u32>,
+    cursor: Option<String>,
 }
 
 /// List machines by name.
 #[utoipa::path(get, path = "/v1/machines", tag = "machines",
-    params(("role" = Option<MachineRole>, Query)),
+    params(("role" = Option<MachineRole>, Query), ("limit" = Option<u32>, Query),
+        ("cursor" = Option<String>, Query),
+        ("name" = Option<String>, Query, description = "how names begin")),
     responses((status = 200, body = Page<MachineView>)))]
 pub(crate) async fn list(
     State(app): State<App>,
     caller: Caller,
-    Params(RoleParams { role }): Params<RoleParams>,
-) -> Result<Json<Page<MachineView>>, Refusal> {
-    caller.require_scope(Scope::Read)?;
-    Ok(Json(Page { items: app.machine_views(role), next_cursor: None }))
+    Params(ListParams { role, name, limit, cursor }): Params<ListParams>,
+) -> Result<Paged<MachineView>, Refusal> {
+    caller.require_scope(Verb::MachinesRead)?;
+    let paging = Paging::new(limit, cursor);
+    let (after, name) = (paging.after()?.unwrap_or_default(), name.unwrap_or_default());
+    let mut machines = app.machine_views(role);
+    machines.retain(|machine| {
+        machine.name.as_str() > after.as_str() && machine.name.as_str().starts_with(&name)
+    });
+    machines.truncate(paging.limit() as usize + 1);
+    Ok(paging.page(machines, |machine| machine.name.to_string()).into())
+}
+
+/// Show a machine.
+#[utoipa::path(get, path = "/v1/machines/{name}", tag = "machines",
+    params(("name" = String, Path)),
+    responses((status = 200, body = MachineView),
+        (status = 404, description = "`machine_unknown`", body = Problem)))]
+pub(crate) async fn show(
+    State(app): State<App>,
+    caller: Caller,
+    Segments(name): Segments<MachineName>,
+) -> Result<Edited<Json<MachineView>>, Refusal> {
+    caller.require_scope(Verb::MachinesRead)?;
+    let (edits, view) = app.show_machine(&name)?;
+    Ok(Edited(edits, Json(view)))
 }
 
 /// Take a machine out of the answers while it goes on serving.
@@ -39,8 +73,9 @@ pub(crate) async fn drain(
     State(app): State<App>,
     caller: Caller,
     Segments(name): Segments<MachineName>,
+    IfMatch(expected): IfMatch,
 ) -> Result<Json<MachineView>, Refusal> {
-    set_drained(&app, &caller, name, true).await
+    set_drained(&app, &caller, name, true, &expected).await
 }
 
 /// Take a machine back into the answers.
@@ -51,8 +86,9 @@ pub(crate) async fn undrain(
     State(app): State<App>,
     caller: Caller,
     Segments(name): Segments<MachineName>,
+    IfMatch(expected): IfMatch,
 ) -> Result<Json<MachineView>, Refusal> {
-    set_drained(&app, &caller, name, false).await
+    set_drained(&app, &caller, name, false, &expected).await
 }
 
 async fn set_drained(
@@ -60,23 +96,25 @@ async fn set_drained(
     caller: &Caller,
     name: MachineName,
     is_drained: bool,
+    expected: &Expected,
 ) -> Result<Json<MachineView>, Refusal> {
-    caller.require_everywhere(Scope::Admin)?;
-    app.set_drained(&name, is_drained).await?;
-    let view = app.machine_views(None).into_iter().find(|machine| machine.name == name);
-    Ok(Json(view.ok_or(AppError::MachineUnknown(name))?))
+    caller.require_everywhere(Verb::MachinesWrite)?;
+    app.set_drained(&name, is_drained, expected).await?;
+    Ok(Json(app.show_machine(&name)?.1))
 }
 
 /// Remove a machine from the fleet.
 #[utoipa::path(delete, path = "/v1/machines/{name}", tag = "machines",
-    params(("name" = String, Path)), responses((status = 204), (status = 404, body = Problem)))]
+    params(("name" = String, Path),
+        ("if-match" = Option<String>, Header)), responses((status = 204), (status = 404, body = Problem)))]
 pub(crate) async fn delete(
     State(app): State<App>,
     caller: Caller,
     Segments(name): Segments<MachineName>,
+    IfMatch(expected): IfMatch,
 ) -> Result<StatusCode, Refusal> {
-    caller.require_everywhere(Scope::Admin)?;
-    app.delete_machine(&name).await?;
+    caller.require_everywhere(Verb::MachinesWrite)?;
+    app.delete_machine(&name, &expected).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -88,6 +126,6 @@ pub(crate) async fn create_join_token(
     caller: Caller,
     Small(new): Small<NewJoinToken>,
 ) -> Result<(StatusCode, Json<JoinTokenCreated>), Refusal> {
-    caller.require_everywhere(Scope::Admin)?;
+    caller.require_everywhere(Verb::MachinesWrite)?;
     Ok((StatusCode::CREATED, Json(app.create_join_token(new).await?)))
 }

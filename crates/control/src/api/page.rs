@@ -1,13 +1,16 @@
 //! Which part of a list is asked for?
 
 use axum::{
+    Json,
     extract::{FromRequestParts, Query},
-    http::{StatusCode, request::Parts},
+    http::{HeaderValue, StatusCode, Uri, header, request::Parts},
+    response::{IntoResponse, Response},
 };
 use nigh_proto::api::Page;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::problem::Refusal;
+use crate::request::Request;
 
 const LIMIT_DEFAULT: u32 = 100;
 const LIMIT_MAX: u32 = 1000;
@@ -35,6 +38,55 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
 pub(crate) struct Paging {
     limit: Option<u32>,
     cursor: Option<String>,
+}
+
+/// `?limit=&cursor=&name=`: only what is called so, or begins so.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct NamedPaging {
+    limit: Option<u32>,
+    cursor: Option<String>,
+    name: Option<String>,
+}
+
+impl NamedPaging {
+    /// How names begin, and which page.
+    pub(crate) fn split(self) -> (String, Paging) {
+        (self.name.unwrap_or_default(), Paging { limit: self.limit, cursor: self.cursor })
+    }
+}
+
+/// A page as an answer, with the address of the next one in `Link` (RFC 8288).
+#[derive(Debug)]
+pub(crate) struct Paged<T>(Page<T>);
+
+impl<T> From<Page<T>> for Paged<T> {
+    fn from(page: Page<T>) -> Self {
+        Paged(page)
+    }
+}
+
+impl<T: Serialize> IntoResponse for Paged<T> {
+    fn into_response(self) -> Response {
+        let request = Request::current();
+        let link = request.zip(self.0.next_cursor.as_deref()).and_then(|(request, cursor)| {
+            HeaderValue::from_str(&format!("<{}>; rel=\"next\"", next(&request.uri, cursor))).ok()
+        });
+        let mut response = Json(self.0).into_response();
+        if let Some(link) = link {
+            response.headers_mut().insert(header::LINK, link);
+        }
+        response
+    }
+}
+
+/// The address of this list with another cursor.
+fn next(uri: &Uri, cursor: &str) -> String {
+    let kept = uri.query().unwrap_or_default().split('&');
+    let kept = kept.filter(|pair| !pair.is_empty() && !pair.starts_with("cursor="));
+    let mut query: Vec<&str> = kept.collect();
+    let cursor = format!("cursor={cursor}");
+    query.push(&cursor);
+    format!("{}?{}", uri.path(), query.join("&"))
 }
 
 /// Where a page begins; its text is opaque to clients.
@@ -113,6 +165,12 @@ mod tests {
         let next = Paging { limit: Some(2), cursor: page.next_cursor };
         assert_eq!(next.after().unwrap().as_deref(), Some("b"));
         assert_eq!(next.page(vec!["c"], |item| (*item).to_owned()).next_cursor, None);
+    }
+
+    #[test]
+    fn the_next_page_is_of_the_same_list() {
+        let uri = "/v1/sites?name=a&cursor=c100&limit=2".parse().unwrap();
+        assert_eq!(next(&uri, "c101"), "/v1/sites?name=a&limit=2&cursor=c101");
     }
 
     proptest! {

@@ -14,7 +14,10 @@ use nigh_core::blob::{FileError, InsertError, ReadError};
 use nigh_daemon::logging::causes;
 use nigh_proto::api::{FieldProblem, Problem};
 
-use crate::{app::AppError, blobs::BlobError, ca::CaError, store::StoreError};
+use crate::{app::AppError, blobs::BlobError, ca::CaError, request::Request, store::StoreError};
+
+/// The longest sentence of a problem.
+const DETAIL_MAX_BYTES: usize = 1000;
 
 /// A request that was not carried out.
 #[derive(Debug)]
@@ -25,11 +28,24 @@ pub(crate) struct Refusal {
     errors: Vec<FieldProblem>,
     /// The bytes that control has of an upload.
     offset: Option<u64>,
+    /// Seconds to wait before it is worth asking again.
+    retry_after_s: Option<u64>,
 }
+
+/// The code of a refusal, for whoever sees only the answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RefusalCode(pub(crate) &'static str);
 
 impl Refusal {
     pub(crate) fn new(status: StatusCode, code: &'static str, why: impl fmt::Display) -> Self {
-        Self { status, code, detail: why.to_string(), errors: Vec::new(), offset: None }
+        Self {
+            status,
+            code,
+            detail: shortened(why.to_string()),
+            errors: Vec::new(),
+            offset: None,
+            retry_after_s: None,
+        }
     }
 
     /// Something that only control's operator can mend; the cause goes to the log.
@@ -40,8 +56,13 @@ impl Refusal {
     }
 
     pub(crate) fn with_field(mut self, pointer: &str, detail: impl fmt::Display) -> Self {
-        let (pointer, detail) = (pointer.to_owned(), detail.to_string());
+        let (pointer, detail) = (pointer.to_owned(), shortened(detail.to_string()));
         self.errors.push(FieldProblem { pointer, detail });
+        self
+    }
+
+    pub(crate) fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after_s = Some(seconds);
         self
     }
 
@@ -49,6 +70,16 @@ impl Refusal {
         self.offset = Some(offset);
         self
     }
+}
+
+/// What somebody sent is part of many an error, however long it was.
+fn shortened(mut text: String) -> String {
+    if text.len() > DETAIL_MAX_BYTES {
+        let end = (0..=DETAIL_MAX_BYTES).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 impl IntoResponse for Refusal {
@@ -60,7 +91,7 @@ impl IntoResponse for Refusal {
             detail: self.detail,
             code: self.code.to_owned(),
             errors: self.errors,
-            request_id: super::router::request_id(),
+            request_id: Request::current().map(|request| request.id.clone()),
         };
         let mut response = (self.status, Json(problem)).into_response();
         let headers = response.headers_mut();
@@ -70,12 +101,14 @@ impl IntoResponse for Refusal {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        let is_passing = self.status == StatusCode::SERVICE_UNAVAILABLE;
+        if let Some(seconds) = self.retry_after_s.or(is_passing.then_some(1)) {
+            headers.insert(header::RETRY_AFTER, seconds.into());
         }
         if let Some(offset) = self.offset {
             headers.insert(nigh_proto::api::UPLOAD_OFFSET, offset.into());
         }
+        response.extensions_mut().insert(RefusalCode(self.code));
         response
     }
 }
@@ -127,6 +160,18 @@ impl From<AppError> for Refusal {
             AppError::WebhookUnknown => (NOT_FOUND, "webhook_unknown"),
             AppError::WebhookTarget(_) => (UNPROCESSABLE, "webhook_url"),
             AppError::TokenUnknown => (NOT_FOUND, "token_unknown"),
+            AppError::Quota { what, .. } => {
+                let pointer = if *what == "releases" { "" } else { "/manifest" };
+                let refusal = Self::new(UNPROCESSABLE, "quota_exceeded", &error);
+                return refusal.with_field(pointer, &error);
+            }
+            AppError::QuotaInvalid { what } => {
+                let refusal = Self::new(UNPROCESSABLE, "quota_invalid", &error);
+                return refusal.with_field(&format!("/quotas/{what}"), &error);
+            }
+            AppError::EditedMeanwhile => (StatusCode::PRECONDITION_FAILED, "edited_meanwhile"),
+            AppError::TokenStronger(_) => (StatusCode::FORBIDDEN, "token_stronger"),
+            AppError::TokenPowerless => (UNPROCESSABLE, "token_powerless"),
             AppError::LastAdmin => (CONFLICT, "last_admin"),
             AppError::Text { .. } => (UNPROCESSABLE, "text_invalid"),
             AppError::TooMany { .. } => (UNPROCESSABLE, "too_many"),

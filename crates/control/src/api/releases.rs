@@ -12,9 +12,10 @@ use axum::{
 use nigh_core::blob::ReadError;
 use nigh_proto::{
     SiteName,
+    access::Verb,
     api::{
         Finalize, NewRelease, Page, Problem, Prune, Pruned, ReleaseBegun, ReleaseState,
-        ReleaseView, Rollback, Scope,
+        ReleaseView, Rollback,
     },
 };
 use serde::Deserialize;
@@ -22,7 +23,7 @@ use serde::Deserialize;
 use super::{
     body::{Large, Small},
     caller::Caller,
-    page::{Paging, Params},
+    page::{Paged, Paging, Params},
     problem::Refusal,
     router::Segments,
 };
@@ -49,7 +50,7 @@ pub(crate) async fn begin(
     Segments(site): Segments<SiteName>,
     request: Request,
 ) -> Result<(StatusCode, Json<ReleaseBegun>), Refusal> {
-    caller.require(Scope::Push, &site)?;
+    caller.require(Verb::ReleasesPush, &site)?;
     // Hundreds of megabytes are read only for those who may send them.
     let Large(new) = Large::<NewRelease>::from_request(request, &app).await?;
     Ok(match app.begin_release(&site, new, &caller.0.name).await? {
@@ -79,12 +80,12 @@ pub(crate) async fn list(
     caller: Caller,
     Segments(site): Segments<SiteName>,
     Params(ListParams { state, limit, cursor }): Params<ListParams>,
-) -> Result<Json<Page<ReleaseView>>, Refusal> {
-    caller.require(Scope::Read, &site)?;
+) -> Result<Paged<ReleaseView>, Refusal> {
+    caller.require(Verb::SitesRead, &site)?;
     let paging = Paging::new(limit, cursor);
     let filter = ReleaseFilter { state, before: paging.after()? };
     let views = app.list_releases(&site, &filter, paging.limit() + 1).await?;
-    Ok(Json(paging.page(views, |view| view.id.to_string())))
+    Ok(paging.page(views, |view| view.id.to_string()).into())
 }
 
 /// `?after=&wait_ms=`.
@@ -107,7 +108,7 @@ pub(crate) async fn show(
     Segments((site, release)): Segments<(SiteName, String)>,
     Params(WaitParams { after, wait_ms }): Params<WaitParams>,
 ) -> Result<Json<ReleaseView>, Refusal> {
-    caller.require(Scope::Read, &site)?;
+    caller.require(Verb::SitesRead, &site)?;
     let row = app.require_release(&site, &release).await?;
     let Some(after) = after else { return Ok(Json(app.release_view(&row).await?)) };
     let wait = Duration::from_millis(wait_ms.min(WAIT_MAX_MS));
@@ -126,8 +127,11 @@ pub(crate) async fn finalize(
     Segments((site, release)): Segments<(SiteName, String)>,
     Small(Finalize { activate }): Small<Finalize>,
 ) -> Result<(StatusCode, Json<ReleaseView>), Refusal> {
-    caller.require(Scope::Push, &site)?;
+    caller.require(Verb::ReleasesPush, &site)?;
     let row = app.require_release(&site, &release).await?;
+    if activate && row.preview_host.is_none() {
+        caller.require(Verb::ReleasesActivate, &site)?;
+    }
     Ok((StatusCode::ACCEPTED, Json(app.finalize(&site, &row, activate).await?)))
 }
 
@@ -141,7 +145,7 @@ pub(crate) async fn activate(
     caller: Caller,
     Segments((site, release)): Segments<(SiteName, String)>,
 ) -> Result<Json<ReleaseView>, Refusal> {
-    caller.require(Scope::Push, &site)?;
+    caller.require(Verb::ReleasesActivate, &site)?;
     let row = app.require_release(&site, &release).await?;
     Ok(Json(app.activate(&site, &row.id).await?))
 }
@@ -157,7 +161,7 @@ pub(crate) async fn roll_back(
     Segments(site): Segments<SiteName>,
     Small(Rollback { release }): Small<Rollback>,
 ) -> Result<Json<ReleaseView>, Refusal> {
-    caller.require(Scope::Push, &site)?;
+    caller.require(Verb::ReleasesActivate, &site)?;
     Ok(Json(app.roll_back(&site, release).await?))
 }
 
@@ -170,7 +174,7 @@ pub(crate) async fn delete(
     caller: Caller,
     Segments((site, release)): Segments<(SiteName, String)>,
 ) -> Result<StatusCode, Refusal> {
-    caller.require(Scope::Push, &site)?;
+    caller.require(Verb::ReleasesDelete, &site)?;
     let row = app.require_release(&site, &release).await?;
     app.delete_release(&row).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -186,7 +190,7 @@ pub(crate) async fn prune(
     Segments(site): Segments<SiteName>,
     Small(Prune { keep }): Small<Prune>,
 ) -> Result<Json<Pruned>, Refusal> {
-    caller.require(Scope::Push, &site)?;
+    caller.require(Verb::ReleasesDelete, &site)?;
     Ok(Json(Pruned { releases: app.prune(&site, keep).await? }))
 }
 
@@ -201,7 +205,7 @@ pub(crate) async fn manifest(
     Segments((site, release)): Segments<(SiteName, String)>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    caller.require(Scope::Read, &site)?;
+    caller.require(Verb::SitesRead, &site)?;
     let row = if release == "active" {
         app.require_active(&site).await?
     } else {

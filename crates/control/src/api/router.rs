@@ -3,13 +3,13 @@
 //! One flat list, which is also where the OpenAPI document comes from. Around it: a request id,
 //! a count, and an answer even when a handler panics.
 
-use std::{any::Any, str::FromStr};
+use std::{any::Any, str::FromStr, sync::Arc};
 
 use axum::{
     Router,
     body::Bytes,
-    extract::{FromRequestParts, RawPathParams, Request, State},
-    http::{HeaderValue, StatusCode, header, request::Parts},
+    extract::{FromRequestParts, MatchedPath, RawPathParams, Request as HttpRequest, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
@@ -21,10 +21,21 @@ use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    backup, blobs, browse, certificates, description::describe, events, machines, problem::Refusal,
+    audit, backup, blobs, browse, certificates,
+    conditional::tagged,
+    description::describe,
+    events,
+    idempotency::idempotent,
+    machines,
+    problem::{Refusal, RefusalCode},
     releases, sites, status, tokens, webhooks,
 };
-use crate::app::{App, random};
+use crate::{
+    app::{App, random},
+    limits::Budget,
+    request::Request,
+    serve::Remote,
+};
 
 #[derive(OpenApi)]
 #[openapi(info(
@@ -40,9 +51,9 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(tokens::who_am_i))
         .routes(routes!(backup::read))
         .routes(routes!(sites::create, sites::list))
-        .routes(routes!(sites::show, sites::delete))
+        .routes(routes!(sites::show, sites::change, sites::delete))
         .routes(routes!(sites::create_host, sites::list_hosts))
-        .routes(routes!(sites::delete_host))
+        .routes(routes!(sites::show_host, sites::delete_host))
         .routes(routes!(releases::begin, releases::list))
         .routes(routes!(releases::prune))
         .routes(routes!(releases::show, releases::delete))
@@ -60,7 +71,7 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(machines::list))
         .routes(routes!(machines::drain))
         .routes(routes!(machines::undrain))
-        .routes(routes!(machines::delete))
+        .routes(routes!(machines::show, machines::delete))
         .routes(routes!(machines::create_join_token))
         .routes(routes!(events::list))
         .routes(routes!(events::show))
@@ -70,7 +81,9 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(webhooks::test))
         .routes(routes!(webhooks::deliveries))
         .routes(routes!(tokens::list, tokens::create))
-        .routes(routes!(tokens::delete))
+        .routes(routes!(tokens::show, tokens::delete))
+        .routes(routes!(audit::list))
+        .routes(routes!(audit::chain))
 }
 
 /// The description of the API, for programs.
@@ -89,7 +102,8 @@ pub(crate) fn router(app: App) -> Router {
         )
         .route("/", get(browse::page))
         .route("/docs", get(browse::page))
-        .with_state(app.clone());
+        .with_state(app.clone())
+        .layer(middleware::from_fn_with_state(app.clone(), idempotent));
     guard(routes, app)
 }
 
@@ -102,18 +116,18 @@ pub(crate) fn guard(routes: Router, app: App) -> Router {
         .layer(middleware::from_fn_with_state(app, around))
 }
 
-async fn unknown(request: Request) -> Refusal {
+async fn unknown(request: HttpRequest) -> Refusal {
     let why =
         format!("there is nothing at {}; /v1/openapi.json lists every route", shown(&request));
     Refusal::new(StatusCode::NOT_FOUND, "route_unknown", why)
 }
 
-async fn wrong_method(request: Request) -> Refusal {
+async fn wrong_method(request: HttpRequest) -> Refusal {
     let why = format!("{} does not take {}", shown(&request), request.method());
     Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", why)
 }
 
-fn shown(request: &Request) -> String {
+fn shown(request: &HttpRequest) -> String {
     request.uri().path().chars().take(200).collect()
 }
 
@@ -123,35 +137,60 @@ fn panicked(_: Box<dyn Any + Send>) -> Response {
     Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", why).into_response()
 }
 
-tokio::task_local! {
-    static REQUEST_ID: String;
-}
-
-/// The id of the request that this task answers.
-pub(crate) fn request_id() -> Option<String> {
-    REQUEST_ID.try_with(Clone::clone).ok()
-}
-
 /// A change that has begun is carried through even when whoever asked for it goes away: what was
 /// committed has to be published as well.
-async fn around(State(app): State<App>, request: Request, next: Next) -> Response {
+async fn around(State(app): State<App>, request: HttpRequest, next: Next) -> Response {
     let id = random::<8>().iter().fold(String::from("req_"), |mut id, byte| {
         id.push_str(&format!("{byte:02x}"));
         id
     });
     let (method, path) = (request.method().clone(), shown(&request));
-    let answer = REQUEST_ID.scope(id.clone(), next.run(request));
-    let mut response = match method.is_safe() {
-        true => answer.await,
-        false => tokio::spawn(answer).await.unwrap_or_else(|_| panicked(Box::new(()))),
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let address = request.extensions().get::<Remote>().map(|remote| remote.0);
+    let uri = request.uri().clone();
+    let asked_headers = request.headers().clone();
+    let asked = Arc::new(Request::new(id.clone(), method.clone(), uri, route, address, app.now()));
+    let mut response = if method.is_safe() {
+        asked.answer(next.run(request)).await
+    } else {
+        let (asked, app) = (Arc::clone(&asked), app.clone());
+        let answer = async move {
+            let response = asked.answer(next.run(request)).await;
+            let refusal = response.extensions().get::<RefusalCode>().copied();
+            if let Some(RefusalCode(code)) = refusal
+                && response.status() == StatusCode::FORBIDDEN
+            {
+                asked.answer(app.record_refusal(&asked, code)).await;
+            }
+            response
+        };
+        tokio::spawn(answer).await.unwrap_or_else(|_| panicked(Box::new(())))
     };
+    if method.is_safe() {
+        response = tagged(&method, &asked_headers, response).await;
+    }
     let status = response.status().as_u16();
     app.metrics().request(method.as_str(), status);
     tracing::debug!(%method, path, status, request_id = id, "{method} {path} {status}");
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert("x-request-id", value);
     }
+    if let Some(budget) = asked.budget() {
+        budget_fields(response.headers_mut(), budget);
+    }
     response
+}
+
+/// What the caller may still ask for (draft-ietf-httpapi-ratelimit-headers).
+fn budget_fields(headers: &mut HeaderMap, budget: &Budget) {
+    let Budget { policy, rate, remaining, reset } = budget;
+    let allowed = format!("\"{policy}\";q={};w={}", rate.quota, rate.window.as_secs());
+    let left = format!("\"{policy}\";r={remaining};t={}", reset.as_secs_f64().ceil());
+    for (name, value) in [("ratelimit-policy", allowed), ("ratelimit", left)] {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(name, value);
+        }
+    }
 }
 
 /// The variable segments of a path, each parsed; one that is not what it should be is a 404, since

@@ -3,17 +3,22 @@
 use axum::{Json, extract::State, http::StatusCode};
 use nigh_proto::{
     Host, SiteName,
-    api::{HostView, NewHost, NewSite, Page, Problem, Scope, SiteView},
+    access::Verb,
+    api::{HostView, NewHost, NewSite, Page, Problem, SiteChange, SiteView},
 };
 
 use super::{
-    body::Small,
+    body::{Patch, Small},
     caller::Caller,
-    page::{Paging, Params},
+    conditional::{Edited, IfMatch, MustMatch},
+    page::{NamedPaging, Paged, Params},
     problem::Refusal,
     router::Segments,
 };
-use crate::app::App;
+use crate::app::{App, AppError};
+
+/// A host is added and removed, and never edited.
+const HOST_EDITS: &str = "host";
 
 /// Create a site.
 #[utoipa::path(post, path = "/v1/sites", tag = "sites", request_body = NewSite, responses(
@@ -23,28 +28,31 @@ pub(crate) async fn create(
     caller: Caller,
     Small(new): Small<NewSite>,
 ) -> Result<(StatusCode, Json<SiteView>), Refusal> {
-    caller.require_everywhere(Scope::Admin)?;
+    caller.require_everywhere(Verb::SitesWrite)?;
     Ok((StatusCode::CREATED, Json(app.create_site(new).await?)))
 }
 
-/// List sites by name.
+/// List the sites that the token is for, by name.
 #[utoipa::path(get, path = "/v1/sites", tag = "sites",
-    params(("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)),
+    params(("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query),
+        ("name" = Option<String>, Query, description = "how names begin")),
     responses((status = 200, body = Page<SiteView>)))]
 pub(crate) async fn list(
     State(app): State<App>,
     caller: Caller,
-    Params(paging): Params<Paging>,
-) -> Result<Json<Page<SiteView>>, Refusal> {
-    caller.require_scope(Scope::Read)?;
+    Params(paging): Params<NamedPaging>,
+) -> Result<Paged<SiteView>, Refusal> {
+    caller.require_scope(Verb::SitesRead)?;
+    let (name, paging) = paging.split();
     let after = paging.after()?.unwrap_or_default();
-    let rows = app.store().sites(&after, paging.limit() + 1).await?;
+    let among = &caller.0.sites;
+    let rows = app.store().sites(&after, &name, among, paging.limit() + 1).await?;
     let page = paging.page(rows, |row| row.name.to_string());
     let mut items = Vec::with_capacity(page.items.len());
-    for row in page.items.iter().filter(|row| caller.sees(&row.name)) {
+    for row in &page.items {
         items.push(app.site_view(&row.name).await?);
     }
-    Ok(Json(Page { items, next_cursor: page.next_cursor }))
+    Ok(Page { items, next_cursor: page.next_cursor }.into())
 }
 
 /// Show a site.
@@ -54,9 +62,33 @@ pub(crate) async fn show(
     State(app): State<App>,
     caller: Caller,
     Segments(site): Segments<SiteName>,
-) -> Result<Json<SiteView>, Refusal> {
-    caller.require(Scope::Read, &site)?;
-    Ok(Json(app.site_view(&site).await?))
+) -> Result<Edited<Json<SiteView>>, Refusal> {
+    caller.require(Verb::SitesRead, &site)?;
+    let (edits, view) = app.show_site(&site).await?;
+    Ok(Edited(edits, Json(view)))
+}
+
+/// Change a site's settings: a JSON merge patch (RFC 7396).
+#[utoipa::path(patch, path = "/v1/sites/{site}", tag = "sites",
+    params(("site" = String, Path), ("if-match" = String, Header)),
+    request_body(content = SiteChange, content_type = "application/merge-patch+json"),
+    responses((status = 200, body = SiteView),
+        (status = 404, description = "`site_unknown`", body = Problem),
+        (status = 412, description = "`edited_meanwhile`", body = Problem),
+        (status = 422, description = "`quota_invalid`", body = Problem),
+        (status = 428, description = "`precondition_required`", body = Problem)))]
+pub(crate) async fn change(
+    State(app): State<App>,
+    caller: Caller,
+    Segments(site): Segments<SiteName>,
+    MustMatch(expected): MustMatch,
+    Patch(change): Patch<SiteChange>,
+) -> Result<Edited<Json<SiteView>>, Refusal> {
+    // Whoever has one site only does not say how large it may become.
+    caller.require_everywhere(Verb::SitesWrite)?;
+    app.change_site(&site, change, &expected).await?;
+    let (edits, view) = app.show_site(&site).await?;
+    Ok(Edited(edits, Json(view)))
 }
 
 /// Delete a site with all of its releases.
@@ -66,22 +98,51 @@ pub(crate) async fn delete(
     State(app): State<App>,
     caller: Caller,
     Segments(site): Segments<SiteName>,
+    IfMatch(expected): IfMatch,
 ) -> Result<StatusCode, Refusal> {
-    caller.require(Scope::Admin, &site)?;
-    app.delete_site(&site).await?;
+    caller.require(Verb::SitesWrite, &site)?;
+    app.delete_site(&site, &expected).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// List the hosts of a site, the default one first.
 #[utoipa::path(get, path = "/v1/sites/{site}/hosts", tag = "sites",
-    params(("site" = String, Path)), responses((status = 200, body = Page<HostView>)))]
+    params(("site" = String, Path), ("limit" = Option<u32>, Query),
+        ("cursor" = Option<String>, Query),
+        ("name" = Option<String>, Query, description = "how hosts begin")),
+    responses((status = 200, body = Page<HostView>)))]
 pub(crate) async fn list_hosts(
     State(app): State<App>,
     caller: Caller,
     Segments(site): Segments<SiteName>,
-) -> Result<Json<Page<HostView>>, Refusal> {
-    caller.require(Scope::Read, &site)?;
-    Ok(Json(Page { items: app.hosts(&site).await?, next_cursor: None }))
+    Params(paging): Params<NamedPaging>,
+) -> Result<Paged<HostView>, Refusal> {
+    caller.require(Verb::SitesRead, &site)?;
+    let (name, paging) = paging.split();
+    let mut hosts = app.hosts(&site).await?;
+    if let Some(after) = paging.after()? {
+        let at = hosts.iter().position(|view| view.host.as_str() == after);
+        hosts.drain(..at.map_or(0, |at| at + 1));
+    }
+    hosts.retain(|view| view.host.as_str().starts_with(&name));
+    hosts.truncate(paging.limit() as usize + 1);
+    Ok(paging.page(hosts, |view| view.host.to_string()).into())
+}
+
+/// Show a host of a site.
+#[utoipa::path(get, path = "/v1/sites/{site}/hosts/{host}", tag = "sites",
+    params(("site" = String, Path), ("host" = String, Path)),
+    responses((status = 200, body = HostView),
+        (status = 404, description = "`host_unknown`", body = Problem)))]
+pub(crate) async fn show_host(
+    State(app): State<App>,
+    caller: Caller,
+    Segments((site, host)): Segments<(SiteName, Host)>,
+) -> Result<Edited<Json<HostView>>, Refusal> {
+    caller.require(Verb::SitesRead, &site)?;
+    let view = app.hosts(&site).await?.into_iter().find(|view| view.host == host);
+    let view = view.ok_or(AppError::HostUnknown(host))?;
+    Ok(Edited(HOST_EDITS.to_owned(), Json(view)))
 }
 
 /// Let a site answer to one more host.
@@ -94,7 +155,11 @@ pub(crate) async fn create_host(
     Segments(site): Segments<SiteName>,
     Small(new): Small<NewHost>,
 ) -> Result<(StatusCode, Json<HostView>), Refusal> {
-    caller.require(Scope::Push, &site)?;
+    caller.require(Verb::HostsWrite, &site)?;
+    // Else whoever may push one site could take the place of another that is still to be made.
+    if app.is_of_another_site(&new.host, &site) {
+        caller.require_everywhere(Verb::SitesWrite)?;
+    }
     Ok((StatusCode::CREATED, Json(app.create_host(&site, new.host).await?)))
 }
 
@@ -106,8 +171,10 @@ pub(crate) async fn delete_host(
     State(app): State<App>,
     caller: Caller,
     Segments((site, host)): Segments<(SiteName, Host)>,
+    IfMatch(expected): IfMatch,
 ) -> Result<StatusCode, Refusal> {
-    caller.require(Scope::Push, &site)?;
+    caller.require(Verb::HostsWrite, &site)?;
+    expected.allow(HOST_EDITS)?;
     app.delete_host(&site, &host).await?;
     Ok(StatusCode::NO_CONTENT)
 }

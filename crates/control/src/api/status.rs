@@ -1,7 +1,7 @@
 //! `/v1/status` and `/v1/openapi.json`.
 
 use axum::{Json, extract::State};
-use nigh_proto::api::{Scope, StatusView};
+use nigh_proto::{access::Verb, api::StatusView};
 
 use super::{caller::Caller, problem::Refusal};
 use crate::app::App;
@@ -13,6 +13,6 @@ pub(crate) async fn status(
     State(app): State<App>,
     caller: Caller,
 ) -> Result<Json<StatusView>, Refusal> {
-    caller.require_scope(Scope::Read)?;
-    Ok(Json(app.status().await?))
+    caller.require_scope(Verb::MachinesRead)?;
+    Ok(Json(app.status(&caller.0.sites).await?))
 }

@@ -3,62 +3,91 @@
 use axum::{Json, extract::State, http::StatusCode};
 use nigh_proto::{
     TokenId,
-    api::{NewToken, Page, Problem, Scope, TokenCreated, TokenView},
+    access::Verb,
+    api::{NewToken, Page, Problem, TokenCreated, TokenView},
 };
 
 use super::{
     body::Small,
     caller::Caller,
-    page::{Paging, Params},
+    conditional::{Edited, IfMatch},
+    page::{NamedPaging, Paged, Params},
     problem::Refusal,
     router::Segments,
 };
-use crate::app::{App, token_view};
+use crate::app::App;
+
+/// A token is made and revoked, and never edited.
+const TOKEN_EDITS: &str = "token";
 
 /// The token that this request came with.
 #[utoipa::path(get, path = "/v1/whoami", tag = "tokens",
     responses((status = 200, body = TokenView), (status = 401, body = Problem)))]
-pub(crate) async fn who_am_i(caller: Caller) -> Json<TokenView> {
-    Json(token_view(caller.0))
+pub(crate) async fn who_am_i(State(app): State<App>, caller: Caller) -> Json<TokenView> {
+    Json(app.token_view((*caller.0).clone()))
 }
 
-/// List tokens, oldest first.
+/// List tokens, oldest first: those for the sites that the caller's is for.
 #[utoipa::path(get, path = "/v1/tokens", tag = "tokens",
-    params(("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)),
+    params(("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query),
+        ("name" = Option<String>, Query, description = "how names begin")),
     responses((status = 200, body = Page<TokenView>)))]
 pub(crate) async fn list(
     State(app): State<App>,
     caller: Caller,
-    Params(paging): Params<Paging>,
-) -> Result<Json<Page<TokenView>>, Refusal> {
-    caller.require_everywhere(Scope::Admin)?;
+    Params(paging): Params<NamedPaging>,
+) -> Result<Paged<TokenView>, Refusal> {
+    caller.require_scope(Verb::TokensWrite)?;
+    let (name, paging) = paging.split();
     let after = paging.after()?.unwrap_or_default();
-    let rows = app.store().tokens(&after, paging.limit() + 1).await?;
-    let views = rows.into_iter().map(token_view).collect();
-    Ok(Json(paging.page(views, |view: &TokenView| view.id.to_string())))
+    let rows = app.tokens_seen_by(&caller.0, &after, &name, paging.limit() + 1).await?;
+    let views = rows.into_iter().map(|row| app.token_view(row)).collect();
+    Ok(paging.page(views, |view: &TokenView| view.id.to_string()).into())
 }
 
-/// Create a token; its secret is in this answer only.
+/// Show a token, without its secret.
+#[utoipa::path(get, path = "/v1/tokens/{id}", tag = "tokens", params(("id" = String, Path)),
+    responses((status = 200, body = TokenView),
+        (status = 404, description = "`token_unknown`", body = Problem)))]
+pub(crate) async fn show(
+    State(app): State<App>,
+    caller: Caller,
+    Segments(id): Segments<TokenId>,
+) -> Result<Edited<Json<TokenView>>, Refusal> {
+    if id != caller.0.id {
+        caller.require_scope(Verb::TokensWrite)?;
+    }
+    let row = app.require_token(&id, &caller.0).await?;
+    Ok(Edited(TOKEN_EDITS.to_owned(), Json(app.token_view(row))))
+}
+
+/// Create a token that is not stronger than the caller's; its secret is in this answer only.
 #[utoipa::path(post, path = "/v1/tokens", tag = "tokens", request_body = NewToken,
-    responses((status = 201, body = TokenCreated)))]
+    responses((status = 201, body = TokenCreated),
+        (status = 403, description = "`token_stronger`", body = Problem)))]
 pub(crate) async fn create(
     State(app): State<App>,
     caller: Caller,
     Small(new): Small<NewToken>,
 ) -> Result<(StatusCode, Json<TokenCreated>), Refusal> {
-    caller.require_everywhere(Scope::Admin)?;
-    Ok((StatusCode::CREATED, Json(app.create_token(new).await?)))
+    caller.require_scope(Verb::TokensWrite)?;
+    Ok((StatusCode::CREATED, Json(app.create_token(new, &caller.0).await?)))
 }
 
-/// Revoke a token.
+/// Revoke a token: one's own, or one that is not stronger.
 #[utoipa::path(delete, path = "/v1/tokens/{id}", tag = "tokens", params(("id" = String, Path)),
-    responses((status = 204), (status = 404, body = Problem)))]
+    responses((status = 204), (status = 404, body = Problem),
+        (status = 409, description = "`last_admin`", body = Problem)))]
 pub(crate) async fn delete(
     State(app): State<App>,
     caller: Caller,
     Segments(id): Segments<TokenId>,
+    IfMatch(expected): IfMatch,
 ) -> Result<StatusCode, Refusal> {
-    caller.require_everywhere(Scope::Admin)?;
-    app.delete_token(&id).await?;
+    expected.allow(TOKEN_EDITS)?;
+    if id != caller.0.id {
+        caller.require_scope(Verb::TokensWrite)?;
+    }
+    app.delete_token(&id, &caller.0).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -3,7 +3,7 @@
 use axum::{Json, extract::State, http::StatusCode};
 use nigh_proto::{
     WebhookId,
-    api::{DeliveryView, NewWebhook, Page, Problem, Scope, WebhookCreated, WebhookView},
+    api::{DeliveryView, NewWebhook, Page, Problem, Verb, WebhookCreated, WebhookView},
 };
 
 use super::{
@@ -24,7 +24,7 @@ pub(crate) async fn list(
     caller: Caller,
     Params(paging): Params<Paging>,
 ) -> Result<Json<Page<WebhookView>>, Refusal> {
-    caller.require_everywhere(Scope::Admin)?;
+    caller.require_everywhere(Verb::WebhooksWrite)?;
     let after = paging.after()?.unwrap_or_default();
     let rows = app.store().webhooks(&after, paging.limit() + 1).await?;
     let views = rows.into_iter().map(webhook_view).collect();
@@ -40,7 +40,7 @@ pub(crate) async fn create(
     caller: Caller,
     Small(new): Small<NewWebhook>,
 ) -> Result<(StatusCode, Json<WebhookCreated>), Refusal> {
-    caller.require_everywhere(Scope::Admin)?;
+    caller.require_everywhere(Verb::WebhooksWrite)?;
     Ok((StatusCode::CREATED, Json(app.create_webhook(new).await?)))
 }
 
@@ -53,7 +53,7 @@ pub(crate) async fn show(
     caller: Caller,
     Segments(id): Segments<WebhookId>,
 ) -> Result<Json<WebhookView>, Refusal> {
-    caller.require_everywhere(Scope::Admin)?;
+    caller.require_everywhere(Verb::WebhooksWrite)?;
     Ok(Json(webhook_view(app.webhook(&id).await?)))
 }
 
@@ -65,7 +65,7 @@ pub(crate) async fn delete(
     caller: Caller,
     Segments(id): Segments<WebhookId>,
 ) -> Result<StatusCode, Refusal> {
-    caller.require_everywhere(Scope::Admin)?;
+    caller.require_everywhere(Verb::WebhooksWrite)?;
     app.delete_webhook(&id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -80,7 +80,7 @@ pub(crate) async fn enable(
     caller: Caller,
     Segments(id): Segments<WebhookId>,
 ) -> Result<Json<WebhookView>, Refusal> {
-    caller.require_everywhere(Scope::Admin)?;
+    caller.require_everywhere(Verb::WebhooksWrite)?;
     Ok(Json(app.enable_webhook(&id).await?))
 }
 
@@ -94,7 +94,7 @@ pub(crate) async fn test(
     caller: Caller,
     Segments(id): Segments<WebhookId>,
 ) -> Result<Json<DeliveryView>, Refusal> {
-    caller.require_everywhere(Scope::Admin)?;
+    caller.require_everywhere(Verb::WebhooksWrite)?;
     Ok(Json(app.test_webhook(&id).await?))
 }
 
@@ -110,7 +110,7 @@ pub(crate) async fn deliveries(
     Segments(id): Segments<WebhookId>,
     Params(paging): Params<Paging>,
 ) -> Result<Json<Page<DeliveryView>>, Refusal> {
-    caller.require_everywhere(Scope::Admin)?;
+    caller.require_everywhere(Verb::WebhooksWrite)?;
     app.webhook(&id).await?;
     let before = match paging.after()? {
         Some(key) => key.parse().map_err(|_| {

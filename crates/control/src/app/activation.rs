@@ -14,7 +14,8 @@ use crate::{
         World,
         activation::{Decision, decide, readiness},
     },
-    store::{ReleaseRow, StoreError, Tx},
+    request::Actor,
+    store::{Deed, ReleaseRow, StoreError, Tx},
 };
 
 impl App {
@@ -73,6 +74,8 @@ impl App {
                 tx.raise_revision().await?;
             }
         }
+        let deed = Deed::new("release.activate", id).site(site).detail("state", row.state.label());
+        tx.audit(self.now(), deed).await?;
         tx.commit().await?;
         self.metrics().release(row.state);
         self.note(&replaced);
@@ -134,6 +137,11 @@ impl App {
             tx.update_release(&row).await?;
             self.record_release(&mut tx, &row).await?;
         }
+        let deed = Deed::new("release.staged", id)
+            .site(&row.site)
+            .detail("state", row.state.label())
+            .detail("edges_lagging", lagging.len());
+        tx.audit_by(Actor::control(), self.now(), deed).await?;
         tx.commit().await?;
         self.metrics().release(row.state);
         self.note(&replaced);

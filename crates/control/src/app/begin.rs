@@ -13,7 +13,10 @@ use nigh_proto::{
 };
 
 use super::{App, AppError, random};
-use crate::{blobs::blocking, store::ReleaseRow};
+use crate::{
+    blobs::blocking,
+    store::{Deed, ReleaseRow},
+};
 
 /// The longest message of a release, in bytes.
 const MESSAGE_MAX_BYTES: usize = 4096;
@@ -106,11 +109,18 @@ impl App {
         let _promise = self.blobs().promise().await;
         self.blobs().insert_documents(documents).await?;
         let mut tx = self.store().begin().await?;
-        if tx.site(&row.site).await?.is_none() {
+        let Some(site) = tx.site(&row.site).await? else {
             return Err(AppError::SiteUnknown(row.site.clone()));
-        }
+        };
+        self.check_quota(&site, row)?;
+        self.check_releases(&site, tx.releases_total(&row.site).await?)?;
         tx.insert_release(row).await?;
         self.record_release(&mut tx, row).await?;
+        let deed = Deed::new("release.begin", &row.id)
+            .site(&row.site)
+            .detail("files_total", row.files_total)
+            .detail("bytes_total", row.bytes_total);
+        tx.audit(row.created_at, deed).await?;
         tx.commit().await?;
         self.ring_events().await?;
         self.metrics().release(row.state);

@@ -74,7 +74,19 @@ pub enum AppError {
     TokenUnknown,
     #[error("this is the last token that may administer everything; create another one first")]
     LastAdmin,
-    #[error("{what} has {length} bytes; give 1 to {max}")]
+    #[error(
+        "{site} may have {max} {what} and would have {total}; an administrator can raise it: nigh site set"
+    )]
+    Quota { site: SiteName, what: &'static str, total: u64, max: u64 },
+    #[error("{what} must be at least 1; null stands for the fleet's own bound")]
+    QuotaInvalid { what: &'static str },
+    #[error("somebody has changed this meanwhile; look at it again")]
+    EditedMeanwhile,
+    #[error("no token may make or revoke a stronger one: {0}")]
+    TokenStronger(String),
+    #[error("the token may do nothing; give a scope, or verbs")]
+    TokenPowerless,
+    #[error("{what} has {length} bytes; give 1 to {max}, without control characters")]
     Text { what: &'static str, length: usize, max: usize },
     #[error("{total} {what} are more than the {max} there may be")]
     TooMany { what: &'static str, total: u64, max: u64 },

@@ -10,7 +10,7 @@ use nigh_proto::{
 use super::{App, AppError, error::WrongSize};
 use crate::{
     blobs::blocking,
-    store::{ReleaseRow, Tx},
+    store::{Deed, ReleaseRow, Tx},
 };
 
 /// How many wrong sizes are named.
@@ -107,6 +107,9 @@ impl App {
         if row.state != ReleaseState::Uploading {
             return Ok(());
         }
+        if let Some(site) = tx.site(site).await? {
+            self.check_quota(&site, &row)?;
+        }
         let now = self.now();
         row.state = ReleaseState::Staging;
         row.finalized_at = Some(now);
@@ -116,6 +119,8 @@ impl App {
         tx.update_release(&row).await?;
         self.record_release(&mut tx, &row).await?;
         tx.raise_revision().await?;
+        let deed = Deed::new("release.finalize", id).site(site).detail("goes_live", row.goes_live);
+        tx.audit(now, deed).await?;
         tx.commit().await?;
         self.metrics().release(row.state);
         self.note(&replaced);

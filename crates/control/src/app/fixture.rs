@@ -8,7 +8,8 @@ use std::{
 use nigh_bucket::server::Server;
 use nigh_daemon::{Clock, Metrics, clock::Hand};
 use nigh_proto::{
-    Digest, Entry, MachineId, Manifest, SiteName,
+    Digest, Entry, MachineId, Manifest, SiteName, Timestamp, TokenId,
+    access::{Scope, Verbs},
     api::{NewPreview, NewRelease, NewSite, ReleaseView},
     rules::RuleSet,
 };
@@ -23,7 +24,7 @@ use crate::{
     fleet::fixture::machine,
     metrics::ControlMetrics,
     seal::Seal,
-    store::{MachineRow, Store},
+    store::{MachineRow, Store, TokenRow},
 };
 
 /// A control and the hand of its clock.
@@ -92,6 +93,21 @@ impl Fixture {
     /// The bucket behind another folder, as another control has it.
     pub(crate) async fn remote_for(&self, blobs: &Blobs) -> Arc<Remote> {
         open_remote(self.s3(), blobs, self.app.store(), &self.clock).await
+    }
+
+    /// A token that may do everything.
+    pub(crate) fn almighty() -> TokenRow {
+        TokenRow {
+            id: TokenId::new(1, [1; 10]),
+            hash: [0; 32],
+            name: "almighty".to_owned(),
+            scope: Some(Scope::Admin),
+            more: Verbs::NONE,
+            sites: Vec::new(),
+            created_at: Timestamp::default(),
+            expires_at: None,
+            last_used_at: None,
+        }
     }
 
     /// Pushes one page and finalizes; nobody has let it go live yet.

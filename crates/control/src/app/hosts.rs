@@ -8,7 +8,7 @@ use nigh_proto::{
 use serde_json::json;
 
 use super::{App, AppError, sites::HOSTS_MAX};
-use crate::store::HostRow;
+use crate::store::{Deed, HostRow};
 
 impl App {
     pub(crate) async fn hosts(&self, site: &SiteName) -> Result<Vec<HostView>, AppError> {
@@ -32,7 +32,9 @@ impl App {
         self.add_host(&mut tx, site, host.clone(), false).await?;
         self.record(&mut tx, EventKind::HostAdded, Some(site), host.as_str(), json!({})).await?;
         self.certify(&mut tx, site).await?;
+        tx.edit_site(site).await?;
         tx.raise_revision().await?;
+        tx.audit(self.now(), Deed::new("host.add", &host).site(site)).await?;
         tx.commit().await?;
         self.publish().await?;
         tracing::info!(site.name = %site, %host, "site {site} answers to {host} now");
@@ -51,7 +53,9 @@ impl App {
         }
         self.record(&mut tx, EventKind::HostRemoved, Some(site), host.as_str(), json!({})).await?;
         self.certify(&mut tx, site).await?;
+        tx.edit_site(site).await?;
         tx.raise_revision().await?;
+        tx.audit(self.now(), Deed::new("host.remove", host).site(site)).await?;
         tx.commit().await?;
         self.publish().await?;
         tracing::info!(site.name = %site, %host, "site {site} answers to {host} no longer");

@@ -8,10 +8,11 @@ use nigh_proto::{
 };
 use serde_json::json;
 
-use super::{App, AppError, Secret, begin::checked_duration, random};
+use super::{App, AppError, Expected, Secret, begin::checked_duration, random};
 use crate::{
     ca,
-    store::{JoinTokenRow, MachineRow},
+    request::{Actor, ActorKind},
+    store::{Deed, JoinTokenRow, MachineRow},
 };
 
 const HOUR_MS: u64 = 60 * 60 * 1000;
@@ -40,6 +41,10 @@ impl App {
         };
         let mut tx = self.store().begin().await?;
         tx.insert_join_token(&row).await?;
+        let deed = Deed::new("join_token.create", &row.machine)
+            .detail("role", row.role.label())
+            .detail("expires_at", row.expires_at);
+        tx.audit(now, deed).await?;
         tx.commit().await?;
         tracing::info!(machine.name = %row.machine, "a join token for {} was made", row.machine);
         Ok(JoinTokenCreated { token: secret.reveal(), expires_at: row.expires_at })
@@ -75,6 +80,10 @@ impl App {
         let data = json!({ "role": row.role });
         self.record(&mut tx, EventKind::MachineJoined, None, row.name.as_str(), data).await?;
         tx.raise_revision().await?;
+        let (id, name) = (Some(row.id.to_string()), row.name.to_string());
+        let actor = Actor { kind: ActorKind::Machine, id, name };
+        let deed = Deed::new("machine.join", &row.name).detail("role", row.role.label());
+        tx.audit_by(actor, now, deed).await?;
         tx.commit().await?;
         // What is known of the name was said by another machine, or with another disk. Once more
         // after everyone can see that, for a report that came in between.
@@ -91,14 +100,20 @@ impl App {
         &self,
         name: &MachineName,
         is_drained: bool,
+        expected: &Expected,
     ) -> Result<(), AppError> {
         let mut tx = self.store().begin().await?;
+        if let Some(machine) = tx.machine(name).await? {
+            expected.allow(&machine.edits())?;
+        }
         if !tx.set_drained(name, is_drained).await? {
             return Err(AppError::MachineUnknown(name.clone()));
         }
         let kind = if is_drained { EventKind::MachineDrained } else { EventKind::MachineUndrained };
         self.record(&mut tx, kind, None, name.as_str(), json!({})).await?;
         tx.raise_revision().await?;
+        let verb = if is_drained { "machine.drain" } else { "machine.undrain" };
+        tx.audit(self.now(), Deed::new(verb, name)).await?;
         tx.commit().await?;
         self.publish().await?;
         let what = if is_drained { "drained" } else { "taken back into the answers" };
@@ -107,13 +122,21 @@ impl App {
     }
 
     /// Removes a machine: its certificate is void from now on, and its stream ends.
-    pub(crate) async fn delete_machine(&self, name: &MachineName) -> Result<(), AppError> {
+    pub(crate) async fn delete_machine(
+        &self,
+        name: &MachineName,
+        expected: &Expected,
+    ) -> Result<(), AppError> {
         let mut tx = self.store().begin().await?;
+        if let Some(machine) = tx.machine(name).await? {
+            expected.allow(&machine.edits())?;
+        }
         if !tx.delete_machine(name).await? {
             return Err(AppError::MachineUnknown(name.clone()));
         }
         self.record(&mut tx, EventKind::MachineRemoved, None, name.as_str(), json!({})).await?;
         tx.raise_revision().await?;
+        tx.audit(self.now(), Deed::new("machine.remove", name)).await?;
         tx.commit().await?;
         self.publish().await?;
         self.statuses().forget(name);

@@ -6,7 +6,7 @@ use nigh_proto::{
 };
 
 use super::{App, AppError};
-use crate::store::{ReleaseFilter, ReleaseRow};
+use crate::store::{Deed, ReleaseFilter, ReleaseRow};
 
 /// More releases than this are pruned by the next call.
 const LOOKED_AT_MAX: u32 = 100_000;
@@ -34,6 +34,11 @@ impl App {
             return Ok(pruned);
         }
         tx.raise_revision().await?;
+        let deed = Deed::new("release.prune", site)
+            .site(site)
+            .detail("keep", keep)
+            .detail("releases_total", pruned.len());
+        tx.audit(self.now(), deed).await?;
         tx.commit().await?;
         self.publish().await?;
         tracing::info!(

@@ -10,7 +10,7 @@ use nigh_proto::{
 use super::{App, AppError};
 use crate::{
     fleet::progress,
-    store::{ReleaseFilter, ReleaseRow},
+    store::{Deed, ReleaseFilter, ReleaseRow},
 };
 
 /// The shortest end of an id that may stand for it.
@@ -115,6 +115,7 @@ impl App {
             None => return Ok(()),
         }
         tx.raise_revision().await?;
+        tx.audit(self.now(), Deed::new("release.delete", &row.id).site(&row.site)).await?;
         tx.commit().await?;
         self.publish().await?;
         tracing::info!(

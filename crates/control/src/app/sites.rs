@@ -6,10 +6,10 @@ use nigh_proto::{
 };
 use serde_json::json;
 
-use super::{App, AppError};
+use super::{App, AppError, Expected};
 use crate::{
     config::CertificateMode,
-    store::{HostRow, StoreError, Tx},
+    store::{Deed, HostRow, StoreError, Tx},
 };
 
 /// How many hosts a site may have: all of them are in one certificate.
@@ -33,6 +33,7 @@ impl App {
             return Err(AppError::HostsFull { site: name, max: HOSTS_MAX });
         }
         let now = self.now();
+        let hosts_total = hosts.len() + 1;
         let mut tx = self.store().begin().await?;
         tx.insert_site(&name, now).await.map_err(|error| match error {
             StoreError::Taken(_) => AppError::SiteTaken(name.clone()),
@@ -45,24 +46,42 @@ impl App {
         }
         self.certify(&mut tx, &name).await?;
         tx.raise_revision().await?;
+        let deed = Deed::new("site.create", &name).site(&name).detail("hosts_total", hosts_total);
+        tx.audit(now, deed).await?;
         tx.commit().await?;
         self.publish().await?;
         tracing::info!(site.name = %name, "site {name} was created");
         self.site_view(&name).await
     }
 
-    pub(crate) async fn delete_site(&self, name: &SiteName) -> Result<(), AppError> {
+    pub(crate) async fn delete_site(
+        &self,
+        name: &SiteName,
+        expected: &Expected,
+    ) -> Result<(), AppError> {
         let mut tx = self.store().begin().await?;
-        if !tx.delete_site(name).await? {
+        let Some(site) = tx.site(name).await? else {
             return Err(AppError::SiteUnknown(name.clone()));
-        }
+        };
+        expected.allow(&site.edits())?;
+        tx.delete_site(name).await?;
         self.forget_certificates(&mut tx, name).await?;
         self.record(&mut tx, EventKind::SiteDeleted, Some(name), name.as_str(), json!({})).await?;
         tx.raise_revision().await?;
+        tx.audit(self.now(), Deed::new("site.delete", name).site(name)).await?;
         tx.commit().await?;
         self.publish().await?;
         tracing::info!(site.name = %name, "site {name} was deleted");
         Ok(())
+    }
+
+    /// Whether a host is the default one of another site, be there one or not.
+    pub(crate) fn is_of_another_site(&self, host: &Host, site: &SiteName) -> bool {
+        let domain = self.effective().config.sites.domain.clone();
+        let label = host.as_str().strip_suffix(domain.as_str());
+        let label = label.and_then(|label| label.strip_suffix('.'));
+        let other = label.and_then(|label| label.parse::<SiteName>().ok());
+        other.is_some_and(|other| other != *site)
     }
 
     /// The host that every site has.

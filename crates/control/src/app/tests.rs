@@ -28,7 +28,8 @@ const DEADLINE: Duration = Duration::from_secs(5);
 
 async fn admin(app: &App) -> String {
     let new = serde_json::json!({ "name": "test", "scope": "admin" });
-    app.create_token(serde_json::from_value(new).unwrap()).await.unwrap().secret
+    let new = serde_json::from_value(new).unwrap();
+    app.create_token(new, &Fixture::almighty()).await.unwrap().secret
 }
 
 #[tokio::test]

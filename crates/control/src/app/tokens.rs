@@ -6,19 +6,18 @@
 use std::{fmt, str::FromStr};
 
 use nigh_proto::{
-    Timestamp, TokenId,
-    api::{EventKind, NewToken, Scope, TokenCreated, TokenView},
+    TokenId,
+    access::{Scope, Verbs},
+    api::{EventKind, NewToken, TokenCreated, TokenView},
 };
 use serde_json::json;
 
 use super::{App, AppError, begin::checked_duration, random};
-use crate::store::TokenRow;
+use crate::store::{Deed, TokenRow};
 
 /// The longest name of a token, in bytes.
 const NAME_MAX_BYTES: usize = 100;
 const SITES_MAX: usize = 100;
-/// How often the last use of a token is written down at most.
-const TOUCH_MS: i64 = 60_000;
 
 /// The secret half of a token. Never logged.
 #[derive(Clone, PartialEq, Eq)]
@@ -96,56 +95,119 @@ impl fmt::Debug for Secret {
 }
 
 impl App {
-    pub(crate) async fn create_token(&self, new: NewToken) -> Result<TokenCreated, AppError> {
+    /// Makes a token on behalf of whoever has `maker`; nobody can make one that may do more than
+    /// their own, at more sites or for longer.
+    pub(crate) async fn create_token(
+        &self,
+        new: NewToken,
+        maker: &TokenRow,
+    ) -> Result<TokenCreated, AppError> {
         let length = new.name.len();
-        if length == 0 || length > NAME_MAX_BYTES {
+        if length == 0 || length > NAME_MAX_BYTES || new.name.chars().any(char::is_control) {
             return Err(AppError::Text { what: "name", length, max: NAME_MAX_BYTES });
         }
         if new.sites.len() > SITES_MAX {
             let (total, max) = (new.sites.len() as u64, SITES_MAX as u64);
             return Err(AppError::TooMany { what: "sites of one token", total, max });
         }
-        for site in &new.sites {
-            self.require_site(site).await?;
+        if new.scope.is_none() && new.verbs.is_empty() {
+            return Err(AppError::TokenPowerless);
         }
         let now = self.now();
         let expires_at = new
             .expires_ms
             .map(|ms| checked_duration("expires_ms", ms).map(|ms| now.plus_ms(ms)))
             .transpose()?;
-        let is_program = new.scope != Scope::Admin && !new.sites.is_empty();
+        let is_program = new.scope != Some(Scope::Admin) && !new.sites.is_empty();
         let secret = if is_program { Secret::program() } else { Secret::person() };
         let row = TokenRow {
             id: TokenId::new(self.unix_ms(), random()),
             hash: secret.hash(),
             name: new.name,
             scope: new.scope,
+            more: new.verbs,
             sites: new.sites,
             created_at: now,
             expires_at,
             last_used_at: None,
         };
+        if let Some(excess) = excess(&row, maker) {
+            return Err(AppError::TokenStronger(excess));
+        }
+        for site in &row.sites {
+            self.require_site(site).await?;
+        }
         let mut tx = self.store().begin().await?;
         tx.insert_token(&row).await?;
-        let data = json!({ "name": row.name, "scope": row.scope, "sites": row.sites });
+        let data = json!({ "name": row.name, "verbs": row.verbs(), "sites": row.sites });
         self.record(&mut tx, EventKind::TokenCreated, None, row.id.as_str(), data).await?;
+        tx.audit(now, deed("token.create", &row)).await?;
         tx.commit().await?;
         self.ring_events().await?;
         tracing::info!(token.id = %row.id, "token {} was created", row.id);
-        Ok(TokenCreated { secret: secret.reveal(), token: token_view(row) })
+        Ok(TokenCreated { secret: secret.reveal(), token: self.token_view(row) })
     }
 
-    pub(crate) async fn delete_token(&self, id: &TokenId) -> Result<(), AppError> {
+    /// The token of this id, for whoever may see it: its own, or one that is not stronger.
+    pub(crate) async fn require_token(
+        &self,
+        id: &TokenId,
+        asker: &TokenRow,
+    ) -> Result<TokenRow, AppError> {
+        let row = self.store().token(id).await?;
+        let row = row.filter(|row| asker.sites.is_empty() || is_within(row, asker));
+        row.ok_or(AppError::TokenUnknown)
+    }
+
+    /// At most `limit` tokens after the id `after`, oldest first, of those that `asker` may see.
+    pub(crate) async fn tokens_seen_by(
+        &self,
+        asker: &TokenRow,
+        after: &str,
+        name: &str,
+        limit: u32,
+    ) -> Result<Vec<TokenRow>, AppError> {
+        let (mut seen, mut after) = (Vec::new(), after.to_owned());
+        loop {
+            let rows = self.store().tokens(&after, name, limit).await?;
+            let is_last = rows.len() < limit as usize;
+            if let Some(last) = rows.last() {
+                after = last.id.to_string();
+            }
+            seen.extend(rows.into_iter().filter(|row| is_within(row, asker)));
+            if is_last || seen.len() >= limit as usize {
+                seen.truncate(limit as usize);
+                return Ok(seen);
+            }
+        }
+    }
+
+    /// Revokes a token on behalf of whoever has `asker`: their own, or one that is not stronger.
+    pub(crate) async fn delete_token(
+        &self,
+        id: &TokenId,
+        asker: &TokenRow,
+    ) -> Result<(), AppError> {
+        let row = self.require_token(id, asker).await?;
+        if row.id != asker.id
+            && let Some(excess) = may_more(&row, asker)
+        {
+            return Err(AppError::TokenStronger(excess));
+        }
         let mut tx = self.store().begin().await?;
-        let admins_before = tx.admins_total(self.now()).await?;
+        let (lasting, valid) = tx.admins_total(self.now()).await?;
         if !tx.delete_token(id).await? {
             return Err(AppError::TokenUnknown);
         }
-        if admins_before > 0 && tx.admins_total(self.now()).await? == 0 {
+        // One that expires some day is no way to keep the door open.
+        let (lasting_left, valid_left) = tx.admins_total(self.now()).await?;
+        if (lasting > 0 && lasting_left == 0) || (valid > 0 && valid_left == 0) {
             return Err(AppError::LastAdmin);
         }
         self.record(&mut tx, EventKind::TokenRevoked, None, id.as_str(), json!({})).await?;
+        tx.audit(self.now(), deed("token.revoke", &row)).await?;
         tx.commit().await?;
+        self.forget_tokens();
         self.ring_events().await?;
         tracing::info!(token.id = %id, "token {id} was revoked");
         Ok(())
@@ -158,29 +220,60 @@ impl App {
         Ok(current.is_some_and(|row| row.expires_at.is_none_or(|expires_at| expires_at > now)))
     }
 
-    /// Writes down that a token was used, unless that was done a moment ago.
-    pub(crate) async fn touch_token(&self, row: &TokenRow, now: Timestamp) {
-        if row.last_used_at.is_some_and(|last| now.ms_since(last) < TOUCH_MS) {
-            return;
-        }
-        // A token works even when its use cannot be written down, as on a full disk.
-        if let Err(error) = self.store().touch_token(&row.id, now).await {
-            tracing::warn!(%error, token.id = %row.id, "the use of a token was not written down");
+    /// A token, without its secret.
+    pub(crate) fn token_view(&self, row: TokenRow) -> TokenView {
+        TokenView {
+            last_used_at: self.last_use(&row),
+            verbs: row.verbs(),
+            id: row.id,
+            name: row.name,
+            scope: row.scope,
+            sites: row.sites,
+            created_at: row.created_at,
+            expires_at: row.expires_at,
         }
     }
 }
 
-/// A token, without its secret.
-pub(crate) fn token_view(row: TokenRow) -> TokenView {
-    TokenView {
-        id: row.id,
-        name: row.name,
-        scope: row.scope,
-        sites: row.sites,
-        created_at: row.created_at,
-        expires_at: row.expires_at,
-        last_used_at: row.last_used_at,
+fn deed(verb: &str, row: &TokenRow) -> Deed {
+    let sites = row.sites.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    let sites = if sites.is_empty() { "all".to_owned() } else { sites };
+    let deed = Deed::new(verb, &row.id)
+        .detail("name", &row.name)
+        .detail("verbs", row.verbs())
+        .detail("sites", sites);
+    match row.expires_at {
+        Some(expires_at) => deed.detail("expires_at", expires_at),
+        None => deed,
     }
+}
+
+/// Whether `row` is for no site that `than` is not for.
+fn is_within(row: &TokenRow, than: &TokenRow) -> bool {
+    than.sites.is_empty()
+        || (!row.sites.is_empty() && row.sites.iter().all(|site| than.sites.contains(site)))
+}
+
+/// What `row` may do that `than` may not.
+fn may_more(row: &TokenRow, than: &TokenRow) -> Option<String> {
+    if !is_within(row, than) {
+        return Some("it would be for sites that this one is not for".to_owned());
+    }
+    let more: Verbs = row.verbs().iter().filter(|verb| !than.may(*verb)).collect();
+    (!more.is_empty()).then(|| format!("it may {more}, which this one may not"))
+}
+
+/// How `row` is stronger than `than`, if it is.
+fn excess(row: &TokenRow, than: &TokenRow) -> Option<String> {
+    let lasts_longer = match (row.expires_at, than.expires_at) {
+        (_, None) => false,
+        (None, Some(_)) => true,
+        (Some(new), Some(own)) => new > own,
+    };
+    may_more(row, than).or_else(|| {
+        let own = than.expires_at.filter(|_| lasts_longer)?;
+        Some(format!("this one expires at {own}, and no other may outlive it"))
+    })
 }
 
 #[cfg(test)]
@@ -198,7 +291,47 @@ mod tests {
         }
     }
 
+    fn token(verbs: u32, sites: u8, expires_at: Option<i64>) -> TokenRow {
+        let all = nigh_proto::access::Verb::ALL.iter().enumerate();
+        let names = ["a", "b", "c"].iter().enumerate();
+        TokenRow {
+            id: TokenId::new(1, [1; 10]),
+            hash: [0; 32],
+            name: String::new(),
+            scope: None,
+            more: all.filter(|(at, _)| verbs >> at & 1 == 1).map(|(_, verb)| *verb).collect(),
+            sites: names
+                .filter(|(at, _)| sites >> at & 1 == 1)
+                .map(|(_, name)| name.parse().unwrap())
+                .collect(),
+            created_at: nigh_proto::Timestamp::default(),
+            expires_at: expires_at.map(nigh_proto::Timestamp::from_unix_ms),
+            last_used_at: None,
+        }
+    }
+
     proptest! {
+        /// Whatever a token may make may be done with the token itself.
+        #[test]
+        fn nobody_makes_a_stronger_token(
+            own in (any::<u32>(), 0u8..8, proptest::option::of(1i64..3)),
+            new in (any::<u32>(), 0u8..8, proptest::option::of(1i64..3)),
+        ) {
+            let (own, new) = (token(own.0, own.1, own.2), token(new.0, new.1, new.2));
+            if excess(&new, &own).is_none() {
+                for verb in nigh_proto::access::Verb::ALL {
+                    for site in ["a", "b", "c", "d"].map(|name| name.parse().unwrap()) {
+                        if new.may(*verb) && new.sees(&site) {
+                            prop_assert!(own.may(*verb) && own.sees(&site));
+                        }
+                    }
+                }
+                let end = |row: &TokenRow| row.expires_at.map_or(i64::MAX, |at| at.unix_ms());
+                prop_assert!(end(&new) <= end(&own));
+            }
+            prop_assert_eq!(excess(&own, &own), None);
+        }
+
         #[test]
         fn any_text_is_a_token_or_refused(text in "(nigh_(pat|ci|join)_)?[0-9a-fA-Fé]{0,70}") {
             if let Ok(secret) = text.parse::<Secret>() {

@@ -1,7 +1,7 @@
 //! How are sites, releases and machines shown to people?
 
 use nigh_proto::{
-    Host, SiteName,
+    Host, MachineName, SiteName,
     api::{BucketView, MachineView, PreviewView, ReleaseState, ReleaseView, SiteView, StatusView},
     report::MachineRole,
 };
@@ -24,12 +24,25 @@ const DISK_LOW_BYTES: u64 = 1 << 30;
 
 impl App {
     pub(crate) async fn site_view(&self, name: &SiteName) -> Result<SiteView, AppError> {
+        Ok(self.show_site(name).await?.1)
+    }
+
+    /// One site, and what `If-Match` is compared with.
+    pub(crate) async fn show_site(&self, name: &SiteName) -> Result<(String, SiteView), AppError> {
         let row = self.store().site(name).await?;
         let row = row.ok_or_else(|| AppError::SiteUnknown(name.clone()))?;
+        let edits = row.edits();
         let hosts: Vec<Host> =
             self.store().hosts(name).await?.into_iter().map(|row| row.host).collect();
         let default_host = hosts.first().cloned().unwrap_or_else(|| self.default_host(name));
-        Ok(SiteView {
+        let world = self.world();
+        let active = world.site(name).and_then(|site| site.active_release());
+        let (files_total, bytes_total) =
+            active.map_or((0, 0), |row| (row.files_total, row.bytes_total));
+        let view = SiteView {
+            quotas: self.quotas(&row),
+            files_total,
+            bytes_total,
             url: self.url(&default_host),
             default_host,
             hosts,
@@ -37,7 +50,8 @@ impl App {
             releases_total: self.store().releases_total(name).await?,
             created_at: row.created_at,
             name: row.name,
-        })
+        };
+        Ok((edits, view))
     }
 
     /// How visitors reach a host.
@@ -115,6 +129,16 @@ impl App {
         board.line(&row.id).map(|(edges, progress)| (edges.to_vec(), progress))
     }
 
+    /// One machine, and what `If-Match` is compared with.
+    pub(crate) fn show_machine(
+        &self,
+        name: &MachineName,
+    ) -> Result<(String, MachineView), AppError> {
+        let world = self.world();
+        let row = world.machine(name).ok_or_else(|| AppError::MachineUnknown(name.clone()))?;
+        Ok((row.edits(), self.machine_view(&world, &self.statuses(), row)))
+    }
+
     /// Machines by name, of one role or both.
     pub(crate) fn machine_views(&self, role: Option<MachineRole>) -> Vec<MachineView> {
         let world = self.world();
@@ -152,8 +176,10 @@ impl App {
         }
     }
 
-    pub(crate) async fn status(&self) -> Result<StatusView, AppError> {
-        let (sites_total, releases_total) = self.store().totals().await?;
+    /// The fleet, as somebody may know it who sees these sites.
+    pub(crate) async fn status(&self, among: &[SiteName]) -> Result<StatusView, AppError> {
+        let sees = |site: &SiteName| among.is_empty() || among.contains(site);
+        let (sites_total, releases_total) = self.totals(among).await?;
         let usage = self.blobs().usage();
         let (blobs_total, blobs_bytes) = match self.blobs().remote() {
             Some(_) => self.store().bucket_usage().await?,
@@ -164,9 +190,12 @@ impl App {
         let disk_free_bytes =
             blocking(move || nigh_durable::free_bytes(&dir)).await.unwrap_or_default();
         let machines = self.machine_views(None);
-        let mut warnings = self.warnings(&machines);
-        warnings.extend(self.webhook_warnings().await?);
-        warnings.extend(self.certificate_warnings().await?);
+        let mut warnings = self.warnings(&machines, &sees);
+        warnings.extend(self.quota_warnings(&sees).await?);
+        if among.is_empty() {
+            warnings.extend(self.webhook_warnings().await?);
+            warnings.extend(self.certificate_warnings().await?);
+        }
         if disk_free_bytes < DISK_LOW_BYTES {
             warnings.push(format!("control has only {} MiB of disk left", disk_free_bytes >> 20));
         }
@@ -187,7 +216,19 @@ impl App {
         })
     }
 
-    fn warnings(&self, machines: &[MachineView]) -> Vec<String> {
+    /// How many sites and releases there are of those.
+    async fn totals(&self, among: &[SiteName]) -> Result<(u64, u64), AppError> {
+        if among.is_empty() {
+            return Ok(self.store().totals().await?);
+        }
+        let mut releases_total = 0;
+        for site in among {
+            releases_total += self.store().releases_total(site).await?;
+        }
+        Ok((among.len() as u64, releases_total))
+    }
+
+    fn warnings(&self, machines: &[MachineView], sees: &impl Fn(&SiteName) -> bool) -> Vec<String> {
         let mut warnings = Vec::new();
         for machine in machines.iter().filter(|machine| !machine.is_connected) {
             warnings.push(format!("{} {} is away", machine.role.label(), machine.name));
@@ -210,7 +251,7 @@ impl App {
         }
         let world = self.world();
         for (site, release) in world.staging() {
-            if self.decision(&world, release) == Decision::Stuck {
+            if sees(&site.name) && self.decision(&world, release) == Decision::Stuck {
                 warnings.push(format!(
                     "release {} of {} waits: its deadline passed and no edge has staged it",
                     release.id.short(),
@@ -218,7 +259,7 @@ impl App {
                 ));
             }
         }
-        for site in world.sites.iter().filter(|site| !site.lagging.is_empty()) {
+        for site in world.sites.iter().filter(|site| !site.lagging.is_empty() && sees(&site.name)) {
             let names = site.lagging.iter().map(|edge| edge.as_str()).collect::<Vec<_>>();
             warnings.push(format!("{} is not current on {}", site.name, names.join(", ")));
         }

@@ -10,7 +10,8 @@ use nigh_proto::{
 use super::Reconcile;
 use crate::{
     app::{App, AppError, surplus},
-    store::ReleaseRow,
+    request::Actor,
+    store::{Deed, ReleaseRow},
 };
 
 /// Previews end on edges by themselves, so this only has to be soon.
@@ -60,13 +61,25 @@ impl Expiry {
             }
         }
         let mut has_changed = !noted.is_empty();
+        let mut gone = Vec::new();
         for row in &pruned {
             // It may be live again since it was looked at.
             if tx.release(&row.id).await?.as_ref() == Some(row) {
                 tx.delete_release(&row.id).await?;
                 app.record_release_as(&mut tx, EventKind::ReleaseDeleted, row).await?;
                 has_changed = true;
+                gone.push(row);
             }
+        }
+        for row in &noted {
+            let deed = Deed::new("release.end", &row.id)
+                .site(&row.site)
+                .detail("state", row.state.label());
+            tx.audit_by(Actor::control(), now, deed).await?;
+        }
+        for row in &gone {
+            let deed = Deed::new("release.delete", &row.id).site(&row.site);
+            tx.audit_by(Actor::control(), now, deed).await?;
         }
         if has_changed {
             tx.raise_revision().await?;

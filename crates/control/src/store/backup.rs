@@ -44,6 +44,8 @@ const TABLES: &[&str] = &[
     "bucket",
     "bucket_objects",
     "bucket_blobs",
+    "audit_start",
+    "audit",
 ];
 
 /// Tables that say nothing of the fleet, or nothing that is true for long.
@@ -55,6 +57,8 @@ const NOT_KEPT: &[&str] = &[
     // A CA is asked anew; what it was being shown is no longer looked at.
     "acme_orders",
     "acme_challenges",
+    // Whoever repeats a request after a restore repeats what the backup may not know.
+    "idempotency",
 ];
 
 /// What a column holds.
@@ -126,6 +130,8 @@ impl Store {
 impl Tx {
     /// Empties every table that is kept: what a first start wrote makes room for a backup.
     pub(crate) async fn clear(&mut self) -> Result<(), StoreError> {
+        // The audit log lets go of nothing else.
+        query("UPDATE audit_start SET seq = 9223372036854775807").execute(&mut self.on).await?;
         for &table in TABLES.iter().rev() {
             query(AssertSqlSafe(format!("DELETE FROM {table}"))).execute(&mut self.on).await?;
         }

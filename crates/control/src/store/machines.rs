@@ -53,6 +53,13 @@ impl MachineRow {
     }
 }
 
+impl MachineRow {
+    /// What `If-Match` is compared with: which machine of this name, and how it was left.
+    pub(crate) fn edits(&self) -> String {
+        format!("{}.{}", self.id, u8::from(self.is_drained))
+    }
+}
+
 fn about_json(about: &MachineAbout) -> String {
     serde_json::to_string(about).expect("names, numbers and addresses always have a JSON form")
 }
@@ -75,6 +82,18 @@ impl Tx {
         .execute(&mut self.on)
         .await?;
         Ok(())
+    }
+
+    /// The machine as this transaction sees it.
+    pub(crate) async fn machine(
+        &mut self,
+        name: &MachineName,
+    ) -> Result<Option<MachineRow>, StoreError> {
+        let row = query("SELECT * FROM machines WHERE name = $1")
+            .bind(name.as_str())
+            .fetch_optional(&mut self.on)
+            .await?;
+        row.map(|row| MachineRow::read(&row)).transpose()
     }
 
     pub(crate) async fn set_about(

@@ -1,9 +1,10 @@
 //! Which sites are there, and which hosts do they answer to?
 
-use nigh_proto::{Host, ReleaseId, SiteName, Timestamp};
+use nigh_proto::{Host, ReleaseId, SiteName, Timestamp, api::SiteQuotas};
 
 use super::{
     Store, StoreError, Tx,
+    row::signed,
     sql::{Row, query},
 };
 
@@ -13,6 +14,9 @@ pub(crate) struct SiteRow {
     pub name: SiteName,
     pub created_at: Timestamp,
     pub active: Option<ReleaseId>,
+    /// How often its settings or hosts were changed.
+    pub edits: u64,
+    pub quotas: SiteQuotas,
 }
 
 /// A host of a site.
@@ -29,6 +33,12 @@ impl SiteRow {
             name: row.parse("name")?,
             created_at: row.time("created_at")?,
             active: row.parse_optional("active")?,
+            edits: row.number("edits")?,
+            quotas: SiteQuotas {
+                files_max: row.number_optional("files_max")?,
+                bytes_max: row.number_optional("bytes_max")?,
+                releases_max: row.number_optional("releases_max")?,
+            },
         })
     }
 }
@@ -45,23 +55,52 @@ impl HostRow {
 
 impl Store {
     pub(crate) async fn site(&self, name: &SiteName) -> Result<Option<SiteRow>, StoreError> {
-        let row = query("SELECT name, created_at, active FROM sites WHERE name = $1")
+        let row = query("SELECT * FROM sites WHERE name = $1")
             .bind(name.as_str())
             .fetch_optional(&self.reader)
             .await?;
         row.map(|row| SiteRow::read(&row)).transpose()
     }
 
-    /// At most `limit` sites after the name `after`, by name.
-    pub(crate) async fn sites(&self, after: &str, limit: u32) -> Result<Vec<SiteRow>, StoreError> {
+    /// At most `limit` sites after the name `after`, by name: of those that begin with `prefix`,
+    /// and of `among` only, unless that is empty.
+    pub(crate) async fn sites(
+        &self,
+        after: &str,
+        prefix: &str,
+        among: &[SiteName],
+        limit: u32,
+    ) -> Result<Vec<SiteRow>, StoreError> {
+        let names: Vec<&str> = among.iter().map(SiteName::as_str).collect();
+        // A site's name has no comma, so that a list of names is one text.
+        let among = if names.is_empty() { String::new() } else { format!(",{},", names.join(",")) };
         let rows = query(
-            "SELECT name, created_at, active FROM sites WHERE name > $1 ORDER BY name LIMIT $2",
+            "SELECT * FROM sites WHERE name > $1 AND substr(name, 1, length($2)) = $2 \
+             AND ($3 = '' OR $3 LIKE '%,' || name || ',%') ORDER BY name LIMIT $4",
         )
         .bind(after)
+        .bind(prefix)
+        .bind(among)
         .bind(i64::from(limit))
         .fetch_all(&self.reader)
         .await?;
         rows.iter().map(SiteRow::read).collect()
+    }
+
+    /// Sites with quotas of their own, or all, and how many releases they have.
+    pub(crate) async fn sites_with_totals(
+        &self,
+        is_for_all: bool,
+    ) -> Result<Vec<(SiteRow, u64)>, StoreError> {
+        let rows = query(
+            "SELECT sites.*, (SELECT count(*) FROM releases WHERE releases.site = sites.name) \
+             AS releases_total FROM sites WHERE $1 OR files_max IS NOT NULL \
+             OR bytes_max IS NOT NULL OR releases_max IS NOT NULL ORDER BY name",
+        )
+        .bind(is_for_all)
+        .fetch_all(&self.reader)
+        .await?;
+        rows.iter().map(|row| Ok((SiteRow::read(row)?, row.number("releases_total")?))).collect()
     }
 
     /// The hosts of a site, the default one first.
@@ -91,7 +130,7 @@ impl Store {
 impl Tx {
     /// The site as this transaction sees it.
     pub(crate) async fn site(&mut self, name: &SiteName) -> Result<Option<SiteRow>, StoreError> {
-        let row = query("SELECT name, created_at, active FROM sites WHERE name = $1")
+        let row = query("SELECT * FROM sites WHERE name = $1")
             .bind(name.as_str())
             .fetch_optional(&mut self.on)
             .await?;
@@ -109,6 +148,38 @@ impl Tx {
             .execute(&mut self.on)
             .await?;
         Ok(())
+    }
+
+    /// Counts an edit of the site.
+    pub(crate) async fn edit_site(&mut self, name: &SiteName) -> Result<(), StoreError> {
+        query("UPDATE sites SET edits = edits + 1 WHERE name = $1")
+            .bind(name.as_str())
+            .execute(&mut self.on)
+            .await?;
+        Ok(())
+    }
+
+    pub(crate) async fn set_quotas(
+        &mut self,
+        name: &SiteName,
+        quotas: &SiteQuotas,
+    ) -> Result<(), StoreError> {
+        query("UPDATE sites SET files_max = $2, bytes_max = $3, releases_max = $4 WHERE name = $1")
+            .bind(name.as_str())
+            .bind(quotas.files_max.map(signed))
+            .bind(quotas.bytes_max.map(signed))
+            .bind(quotas.releases_max.map(signed))
+            .execute(&mut self.on)
+            .await?;
+        Ok(())
+    }
+
+    pub(crate) async fn releases_total(&mut self, site: &SiteName) -> Result<u64, StoreError> {
+        let total: i64 = query("SELECT count(*) FROM releases WHERE site = $1")
+            .bind(site.as_str())
+            .scalar(&mut self.on)
+            .await?;
+        Ok(total.unsigned_abs())
     }
 
     /// Deletes a site with its hosts and releases; whether there was one.

@@ -86,7 +86,7 @@ async fn names_are_in_the_same_order_as_in_memory() {
             tx.insert_site(&name.parse().unwrap(), Timestamp::default()).await.unwrap();
         }
         tx.commit().await.unwrap();
-        let listed = store.sites("a-c", 10).await.unwrap();
+        let listed = store.sites("a-c", "", &[], 10).await.unwrap();
         let listed: Vec<_> = listed.iter().map(|row| row.name.as_str()).collect();
         assert_eq!(listed, ["a0", "ab"]);
         let world = store.world().await.unwrap();

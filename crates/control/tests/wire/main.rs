@@ -5,11 +5,16 @@
 
 #![expect(clippy::unwrap_used, reason = "what cannot be unwrapped has failed its test")]
 
+mod access;
+mod audit;
 mod auth;
+mod bad_bodies;
 mod bad_input;
+mod conditional;
 mod events;
 mod fleet;
 mod fleet_machine;
+mod idempotency;
 mod machines;
 mod push;
 mod restart;

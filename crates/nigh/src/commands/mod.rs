@@ -1,6 +1,7 @@
 //! One file for each command, and the choice between them.
 
 pub(crate) mod api;
+pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod cert;
 pub(crate) mod check;
@@ -51,6 +52,9 @@ pub(crate) fn run(cli: Cli, environment: Environment, console: &Console) -> Resu
         Command::Serve(args) => serve::run(&args, &global, &environment, console),
         Command::Demo(args) => block_on(demo::run(args, console)),
         Command::Restore(args) => block_on(restore::run(&args, &global, &environment, console)),
+        Command::Token(token::Command::Recover(args)) => {
+            block_on(token::recover(args, &global, &environment, console))
+        }
         Command::Push(args) => block_on(push::run(args, global, environment, console)),
         command => block_on(about_control(command, global, environment, console)),
     }
@@ -75,6 +79,7 @@ async fn about_control(
         Command::Dns(command) => machine::run(command.into(), MachineRole::Dns, &app).await,
         Command::Status => status::run(&app).await,
         Command::Token(command) => token::run(command, &app).await,
+        Command::Audit(args) => audit::run(args, global.site.as_deref(), &app).await,
         Command::Api(args) => api::run(args, &app).await,
         Command::Backup(args) => backup::run(&args, &app).await,
         Command::Push(_)

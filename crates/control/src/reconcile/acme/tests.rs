@@ -126,7 +126,7 @@ async fn a_ca_that_is_down_for_days_is_asked_seldom_and_what_is_there_serves_on(
     // The try that may have come just now has failed as well.
     fixture.hand.advance(Duration::from_secs(1));
     step(&mut acme).await;
-    let warnings = app.status().await.unwrap().warnings;
+    let warnings = app.status(&[]).await.unwrap().warnings;
     let told = format!("the certificate {ID} ends in 24 days and was not renewed: {directory}");
     assert!(warnings.iter().any(|warning| warning.starts_with(&told)), "{warnings:?}");
 }
