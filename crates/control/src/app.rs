@@ -46,12 +46,13 @@ use crate::{
     ca::Authority,
     certificates::issuers::Issuers,
     config::{CertificateMode, ControlConfig, InvalidConfig},
+    controls::{Desk, Leader},
     fleet::{
         World, edition::Editions, presence::Statuses, progress::Board, state::Settings,
         wanted::Wanted,
     },
     metrics::ControlMetrics,
-    store::{CertificateRow, Source, Store, StoreError},
+    store::{CertificateRow, Source, Store, StoreError, Tx},
 };
 
 use access::Access;
@@ -89,6 +90,8 @@ struct Inner {
     publishing: tokio::sync::Mutex<()>,
     statuses: Mutex<Statuses>,
     board: Mutex<Board>,
+    desk: Desk,
+    leader: Leader,
     /// Rings when a release has come further.
     progress: watch::Sender<()>,
     /// The number of the newest event; rings when there are newer ones.
@@ -149,6 +152,7 @@ impl Effective {
 pub(crate) struct Parts {
     pub(crate) effective: Effective,
     pub(crate) store: Store,
+    pub(crate) leader: Leader,
     pub(crate) blobs: Blobs,
     pub(crate) authority: Authority,
     pub(crate) clock: Clock,
@@ -166,6 +170,7 @@ impl App {
         let Parts {
             effective,
             store,
+            leader,
             blobs,
             authority,
             clock,
@@ -175,6 +180,7 @@ impl App {
             stopping,
         } = parts;
         let event_places = Arc::new(Semaphore::new(effective.config.events.streams_max));
+        let desk = Desk::new(store.is_shared());
         let app = App(Arc::new(Inner {
             config: RwLock::new(Arc::new(effective)),
             store,
@@ -187,6 +193,8 @@ impl App {
             publishing: tokio::sync::Mutex::default(),
             statuses: Mutex::new(Statuses::new(clock.instant())),
             board: Mutex::default(),
+            desk,
+            leader,
             progress: watch::Sender::new(()),
             events: watch::Sender::new(0),
             event_places,
@@ -293,6 +301,7 @@ impl App {
         self.0.metrics.revision.set(i64::try_from(world.revision).unwrap_or(i64::MAX));
         let settings = Arc::clone(&self.effective().settings);
         self.editions().publish(Arc::clone(&world), settings, self.now());
+        self.forget_strangers(&world);
         self.0.world.send_replace(world);
         self.0.reported.notify_one();
         self.0.certify.notify_one();
@@ -301,12 +310,38 @@ impl App {
         self.ring_events().await
     }
 
+    /// Forgets what was said by machines that were removed or have joined again, on whichever
+    /// control that was.
+    fn forget_strangers(&self, world: &World) {
+        for before in &self.world().machines {
+            if world.machine(&before.name).is_none_or(|row| row.id != before.id) {
+                self.statuses().forget(&before.name);
+            }
+        }
+        self.0.desk.forget_strangers(world);
+    }
+
     pub(crate) fn effective(&self) -> Arc<Effective> {
         Arc::clone(&self.0.config.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(crate) fn store(&self) -> &Store {
         &self.0.store
+    }
+
+    /// What other controls on the database are told.
+    pub(crate) fn desk(&self) -> &Desk {
+        &self.0.desk
+    }
+
+    /// Whether this control does what only one of several may do.
+    pub(crate) fn leader(&self) -> &Leader {
+        &self.0.leader
+    }
+
+    /// Begins a transaction that counts only while this control leads.
+    pub(crate) async fn begin_leading(&self) -> Result<Tx, StoreError> {
+        self.0.leader.begin(&self.0.store).await
     }
 
     pub(crate) fn blobs(&self) -> &Blobs {

@@ -4,7 +4,7 @@
 //! clients: `api` to people, `machines` to edges and DNS servers. Both ask `app` for everything
 //! that can be done. `store` remembers it, `blobs` keeps the bytes, `ca` vouches for machines and
 //! sites. `request` goes with everything that somebody asked for, `limits` counts how often.
-//! `webhooks` is how events are told to servers.
+//! `webhooks` is how events are told to servers, `controls` how several of them act as one.
 //! `fleet` holds the decisions, as pure functions; `reconcile` and `variants` act on them.
 
 mod api;
@@ -14,6 +14,7 @@ mod blobs;
 mod ca;
 mod certificates;
 pub mod config;
+mod controls;
 mod fleet;
 mod limits;
 mod machines;

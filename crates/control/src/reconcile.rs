@@ -28,11 +28,18 @@ use std::{error::Error, time::Duration};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::controls::Leader;
+
 /// Brings one part of the fleet in line with what the database says it should be.
 pub(crate) trait Reconcile: Send + 'static {
     const NAME: &'static str;
 
     type Error: Error + Send + 'static;
+
+    /// Who says which control does it, when only one of several may.
+    fn led_by(&self) -> Option<Leader> {
+        None
+    }
 
     /// How long to wait at most until the next pass.
     fn pass(&mut self) -> impl Future<Output = Result<Duration, Self::Error>> + Send;
@@ -44,6 +51,11 @@ const RETRY: Duration = Duration::from_secs(2);
 /// Runs `task` when `changed` rings and whenever it asked for, until `stop`.
 pub(crate) async fn run<T: Reconcile>(mut task: T, changed: &Notify, stop: CancellationToken) {
     while !stop.is_cancelled() {
+        if let Some(mut leader) = task.led_by()
+            && stop.run_until_cancelled(leader.elected()).await.is_none()
+        {
+            return;
+        }
         let wait = match task.pass().await {
             Ok(wait) => wait,
             Err(error) => {

@@ -27,6 +27,7 @@ use crate::{
     blobs::{Blobs, Remote, RemoteError, blocking},
     ca::{Authority, CaError, Issued, Keys, TlsError, api_config, machine_config},
     config::{ControlConfig, InvalidConfig},
+    controls::{Campaign, Colleagues, Leader},
     machines,
     metrics::ControlMetrics,
     reconcile::{
@@ -113,7 +114,7 @@ impl Role for ControlServer {
         let apis = config.api.listen.iter().map(|listen| context.sockets.tcp("api", listen));
         let apis = apis.collect::<Result<Vec<_>, _>>()?;
         let machine_port = context.sockets.tcp("machines", &config.machines.listen)?;
-        let app = open(effective, &context).await?;
+        let (app, campaign) = open(effective, &context).await?;
         let own = app.authority().issue(&config.certificate_names(), app.now())?;
         let keys = Keys::new(&own)?;
 
@@ -137,6 +138,8 @@ impl Role for ControlServer {
             first_request_timeout: FIRST_REQUEST_TIMEOUT,
         };
         listeners.push(serve(machine_port, machines, &context)?);
+        let colleagues = Colleagues::meet(app.clone()).await?;
+        act_as_one(&app, &context, campaign, colleagues);
         reconcile_all(&app, &context, keys, &own);
         Ok(Self { app, context, listeners, _state: state })
     }
@@ -164,7 +167,7 @@ impl Role for ControlServer {
 }
 
 /// Opens everything that control remembers; makes it on the first start.
-async fn open(effective: Effective, context: &Context) -> Result<App, StartError> {
+async fn open(effective: Effective, context: &Context) -> Result<(App, Campaign), StartError> {
     let config = &effective.config;
     let dir = config.state_dir.clone();
     let database = dir.join("control.db");
@@ -187,9 +190,11 @@ async fn open(effective: Effective, context: &Context) -> Result<App, StartError
         create_admin(&store, &dir, now).await?;
     }
     let webhook_tls = webhooks::client_config(effective.config.webhooks.ca_file.as_deref())?;
+    let (leader, campaign) = Leader::of(&store, is_alone(config)).await?;
     let parts = Parts {
         effective,
         store,
+        leader,
         blobs,
         authority,
         clock: context.clock.clone(),
@@ -198,7 +203,20 @@ async fn open(effective: Effective, context: &Context) -> Result<App, StartError
         webhook_tls,
         stopping: context.tasks.stopping().clone(),
     };
-    Ok(App::start(parts).await?)
+    Ok((App::start(parts).await?, campaign))
+}
+
+/// The tasks by which several controls are one to people and machines.
+fn act_as_one(app: &App, context: &Context, campaign: Campaign, colleagues: Colleagues) {
+    let stop = context.tasks.stopping();
+    let leading = campaign.run(app.store().clone(), stop.clone());
+    context.tasks.spawn_vital("leader", leading);
+    context.tasks.spawn_vital("colleagues", colleagues.run(stop.clone()));
+}
+
+/// Whether no other control can work beside this one: it could not read this one's blobs.
+const fn is_alone(config: &ControlConfig) -> bool {
+    config.blobs.bucket.is_none()
 }
 
 /// The key of the database's secrets, made only for a new database.

@@ -11,6 +11,7 @@ mod backup;
 mod bucket;
 mod candidates;
 mod certificates;
+mod controls;
 mod error;
 mod events;
 mod idempotency;
@@ -46,6 +47,7 @@ pub(crate) use backup::{Cells, Columns, RowError};
 pub(crate) use bucket::{ObjectRow, PlaceRow};
 pub(crate) use candidates::CandidateRow;
 pub(crate) use certificates::{CertificateRow, Source};
+pub(crate) use controls::{HeardRow, Listener, News, Session, ToldRow};
 pub(crate) use error::{OpenError, StoreError};
 pub(crate) use events::Reading;
 pub(crate) use idempotency::{Claim, KeptAnswer};
@@ -64,8 +66,19 @@ use sql::{Connection, Pool, query};
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Readers at once; SQLite lets them go on beside the one writer.
 const READERS_MAX: u32 = 4;
-/// Connections of one control to PostgreSQL.
+/// Connections of one control to PostgreSQL, besides two for listening and for the lead.
 const CONNECTIONS_MAX: u32 = 8;
+/// How long a call waits for a connection while PostgreSQL is away.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// No statement of control takes so long, unless it waits for one that never ends.
+const STATEMENT_TIMEOUT: &str = "60s";
+/// A control that hangs or is cut off must not hold up the others: the server ends its sessions.
+const SESSION: [(&str, &str); 4] = [
+    ("idle_in_transaction_session_timeout", "15s"),
+    ("tcp_keepalives_idle", "5"),
+    ("tcp_keepalives_interval", "2"),
+    ("tcp_keepalives_count", "3"),
+];
 
 /// Control's database; cheap to clone.
 #[derive(Clone, Debug)]
@@ -193,6 +206,7 @@ impl Tx {
         .bind(floor)
         .scalar(&mut self.on)
         .await?;
+        controls::announce(&mut self.on, revision).await?;
         Ok(revision.unsigned_abs())
     }
 }
@@ -207,40 +221,47 @@ async fn open_sqlite(options: SqliteConnectOptions) -> Result<(Pool, Pool), Open
         .busy_timeout(BUSY_TIMEOUT)
         .foreign_keys(true);
     let database = file.display().to_string();
-    let open = |source| OpenError::Open { database: database.clone(), source };
     let writer = SqlitePoolOptions::new()
         .max_connections(1)
         .idle_timeout(None)
         .max_lifetime(None)
         .connect_with(options.clone())
         .await
-        .map_err(open)?;
+        .map_err(|source| OpenError::open(&database, source))?;
     sqlx::migrate!("../../migrations/sqlite")
         .run(&writer)
         .await
-        .map_err(|source| OpenError::Migrate { database: database.clone(), source })?;
+        .map_err(|source| OpenError::migrate(&database, source))?;
     let reader = SqlitePoolOptions::new()
         .max_connections(READERS_MAX)
         .min_connections(1)
         .connect_with(options)
         .await
-        .map_err(open)?;
+        .map_err(|source| OpenError::open(&database, source))?;
     Ok((Pool::Sqlite(writer), Pool::Sqlite(reader)))
 }
 
 async fn open_postgres(url: &str) -> Result<(Pool, Pool), OpenError> {
     let options = PgConnectOptions::from_str(url).map_err(OpenError::Url)?;
+    let options = options.application_name("nigh control").options(SESSION);
     let database =
         format!("{} on {}", options.get_database().unwrap_or("nigh"), options.get_host());
-    let pool = PgPoolOptions::new()
-        .max_connections(CONNECTIONS_MAX)
-        .connect_with(options)
+    let pool = || PgPoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT);
+    let migrating = pool()
+        .max_connections(1)
+        .connect_with(options.clone())
         .await
-        .map_err(|source| OpenError::Open { database: database.clone(), source })?;
+        .map_err(|source| OpenError::open(&database, source))?;
     sqlx::migrate!("../../migrations/postgres")
-        .run(&pool)
+        .run(&migrating)
         .await
-        .map_err(|source| OpenError::Migrate { database, source })?;
+        .map_err(|source| OpenError::migrate(&database, source))?;
+    migrating.close().await;
+    let pool = pool()
+        .max_connections(CONNECTIONS_MAX)
+        .connect_with(options.options([("statement_timeout", STATEMENT_TIMEOUT)]))
+        .await
+        .map_err(|source| OpenError::open(&database, source))?;
     Ok((Pool::Postgres(pool.clone()), Pool::Postgres(pool)))
 }
 

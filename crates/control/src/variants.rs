@@ -26,6 +26,7 @@ use nigh_proto::{
 use crate::{
     app::{App, AppError},
     blobs::BlobError,
+    controls::Leader,
     fleet::World,
     reconcile::Reconcile,
     store::{ReleaseRow, VariantRow},
@@ -272,6 +273,10 @@ impl Reconcile for Variants {
     const NAME: &'static str = "variants";
 
     type Error = AppError;
+
+    fn led_by(&self) -> Option<Leader> {
+        Some(self.app.leader().clone())
+    }
 
     async fn pass(&mut self) -> Result<Duration, AppError> {
         let queue = queue(&self.app.world());

@@ -124,7 +124,8 @@ impl FleetBuilder {
         self
     }
 
-    /// Which database control works on: SQLite unless told otherwise.
+    /// Which database control works on: SQLite unless told otherwise. One on PostgreSQL goes with the
+    /// fleet, whatever is kept.
     pub const fn database(mut self, database: DatabaseKind) -> Self {
         self.database = database;
         self
@@ -188,9 +189,6 @@ impl FleetBuilder {
     /// A database of the fleet's own, and control's configuration to use it.
     fn make_database(&mut self, dir: &Path) -> Result<Option<Database>> {
         let Some(database) = self.database.make()? else { return Ok(None) };
-        if self.dir.is_some() {
-            bail!("a fleet on PostgreSQL cannot be kept: its database goes with it");
-        }
         let key_file = dir.join("config").join("secret.key");
         let mut control = config::on_postgres(&database.url(), &key_file)?;
         config::merge(&mut control, &self.control);

@@ -180,6 +180,11 @@ impl From<AppError> for Refusal {
             AppError::Ca(CaError::Request(_)) => (UNPROCESSABLE, "csr_invalid"),
             AppError::Ca(source) => return Self::internal(source),
             AppError::Store(StoreError::Full(_)) => (FULL, "store_full"),
+            AppError::Store(StoreError::ReadOnly(_)) => (FULL, "store_read_only"),
+            AppError::Store(StoreError::Locked(_) | StoreError::Unreachable(_)) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "database_unavailable")
+            }
+            AppError::Store(StoreError::LeadLost) => (StatusCode::SERVICE_UNAVAILABLE, "lead_lost"),
             AppError::Store(source) => return Self::internal(source),
             AppError::File(source) => return Self::internal(source),
             AppError::Pack(source) => return Self::internal(&**source),

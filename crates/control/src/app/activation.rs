@@ -64,7 +64,8 @@ impl App {
             self.record_release_as(&mut tx, EventKind::ReleaseRolledBack, &row).await?;
         }
         match self.decision(&world, &row) {
-            Decision::Go { lagging } if is_newest => {
+            // Only the leader is sure to know of every edge how it stands.
+            Decision::Go { lagging } if is_newest && self.leader().is_leader() => {
                 self.make_active(&mut tx, &mut row, &lagging).await?;
             }
             // What was committed and not published yet may be an edge that has nothing.
@@ -119,7 +120,7 @@ impl App {
         lagging: &[MachineName],
         revision: u64,
     ) -> Result<(), AppError> {
-        let mut tx = self.store().begin().await?;
+        let mut tx = self.begin_leading().await?;
         if tx.revision().await? != revision {
             return Ok(());
         }

@@ -21,6 +21,7 @@ use crate::{
     blobs::{Blobs, Remote},
     ca::Authority,
     config::ControlConfig,
+    controls::{Campaign, Leader},
     fleet::fixture::machine,
     metrics::ControlMetrics,
     seal::Seal,
@@ -34,8 +35,10 @@ pub(crate) struct Fixture {
     pub dir: tempfile::TempDir,
     clock: Clock,
     s3: Option<(Server, tempfile::TempDir)>,
+    /// `None` when it was let go of.
+    pub campaign: Option<Campaign>,
     /// Removed with the rest, unless it is in `dir`.
-    _database: Option<Database>,
+    pub database: Option<Database>,
 }
 
 pub(crate) fn docs() -> SiteName {
@@ -45,25 +48,35 @@ pub(crate) fn docs() -> SiteName {
 impl Fixture {
     /// With the site `docs` and no machine.
     pub(crate) async fn new() -> Self {
-        Self::with(None).await
+        let fixture = Self::with(DatabaseKind::of_tests().make().unwrap(), None).await;
+        fixture.app.create_site(NewSite { name: docs(), hosts: Vec::new() }).await.unwrap();
+        fixture
     }
 
     /// The same with a bucket on a server of its own.
     pub(crate) async fn with_bucket() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let server = Server::start(dir.path()).await.unwrap();
-        Self::with(Some((server, dir))).await
+        let database = DatabaseKind::of_tests().make().unwrap();
+        let fixture = Self::with(database, Some((server, dir))).await;
+        fixture.app.create_site(NewSite { name: docs(), hosts: Vec::new() }).await.unwrap();
+        fixture
     }
 
-    async fn with(s3: Option<(Server, tempfile::TempDir)>) -> Self {
+    /// On a database that may have a control already, with what is there.
+    pub(crate) async fn on(database: Option<Database>) -> Self {
+        Self::with(database, None).await
+    }
+
+    async fn with(database: Option<Database>, s3: Option<(Server, tempfile::TempDir)>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (clock, hand) = Clock::manual(SystemTime::now());
         let authority = Authority::generate(clock.now().into()).unwrap();
-        let database = DatabaseKind::of_tests().make().unwrap();
         let url = database.as_ref().map(Database::url);
         let seal = |_| Ok(Seal::new([7; 32]));
         let store = Store::open(url.as_deref(), &dir.path().join("control.db"), seal).await;
         let store = store.unwrap();
+        let (leader, campaign) = Leader::of(&store, false).await.unwrap();
         let mut blobs = Blobs::open(&dir.path().join("blobs"), None).await.unwrap();
         if let Some((server, _)) = &s3 {
             let remote = open_remote(server, &blobs, &store, &clock).await;
@@ -72,6 +85,7 @@ impl Fixture {
         let parts = Parts {
             effective: Effective::new(ControlConfig::new(dir.path().into())).unwrap(),
             store,
+            leader,
             blobs,
             authority: Authority::open(&authority).unwrap(),
             clock: clock.clone(),
@@ -81,8 +95,7 @@ impl Fixture {
             stopping: CancellationToken::new(),
         };
         let app = App::start(parts).await.unwrap();
-        app.create_site(NewSite { name: docs(), hosts: Vec::new() }).await.unwrap();
-        Fixture { app, hand, dir, clock, s3, _database: database }
+        Fixture { app, hand, dir, clock, s3, database, campaign: Some(campaign) }
     }
 
     /// The server with the bucket.

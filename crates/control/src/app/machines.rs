@@ -160,6 +160,7 @@ impl App {
         if ahead_ms.abs() > CLOCK_AHEAD_MAX_MS {
             tracing::debug!(machine.name = %machine.name, ahead_ms, "a machine's clock is wrong");
         }
+        self.desk().reported(&machine.id, &report);
         self.statuses().reported(report, instant, now);
         if about != machine.about {
             let mut tx = self.store().begin().await?;

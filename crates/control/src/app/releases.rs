@@ -71,6 +71,7 @@ impl App {
     ) -> Result<ReleaseView, AppError> {
         let deadline = tokio::time::Instant::now() + wait;
         let mut rings = self.progress();
+        self.board().goes_on_from(after, self.now());
         loop {
             rings.mark_unchanged();
             let view = self.show_release(site, id).await?;

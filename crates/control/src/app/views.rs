@@ -77,7 +77,11 @@ impl App {
         let (edges, progress) = match line {
             Some((edges, progress)) => (edges, progress),
             None => {
-                let board = self.board();
+                let mut board = self.board();
+                // It may have ended on another control.
+                if board.line(&row.id).is_some() {
+                    board.observe(row, Vec::new(), self.now());
+                }
                 let noted = board.line(&row.id).map_or(0, |(_, progress)| progress);
                 (Vec::new(), noted.max(last_written_ms(row)))
             }

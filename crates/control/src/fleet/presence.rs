@@ -29,6 +29,8 @@ pub(crate) enum Presence {
 pub(crate) struct Status {
     /// Open watch streams, by number: more than one only while an old one dies.
     pub streams: BTreeSet<u64>,
+    /// When another control last said that it has the machine's stream.
+    pub watched_elsewhere_at: Option<Instant>,
     pub connected_at: Option<Instant>,
     pub reported_at: Option<Instant>,
     pub seen_at: Option<Timestamp>,
@@ -39,6 +41,17 @@ pub(crate) struct Status {
     pub sites: BTreeMap<SiteName, SiteReport>,
     /// What became of its certificates and candidates.
     pub certificates: Vec<CertificateReport>,
+}
+
+/// What another control has heard of a machine.
+#[derive(Clone, Debug)]
+pub(crate) struct Told {
+    pub name: MachineName,
+    /// When it is another than was told before.
+    pub report: Option<Report>,
+    pub reported_at: Option<Instant>,
+    /// When a control last said that it has the machine's stream.
+    pub watched_at: Option<Instant>,
 }
 
 /// What is known of every machine. At most one status per machine that has joined.
@@ -124,6 +137,27 @@ impl Statuses {
         std::mem::take(&mut self.news)
     }
 
+    /// Takes in what another control has heard, unless something newer was heard here.
+    pub(crate) fn told(&mut self, told: Told, time: Timestamp) {
+        let Told { name, report, reported_at, watched_at } = told;
+        let told_of = name.clone();
+        let status = self.machines.entry(name).or_default();
+        if status.watched_elsewhere_at.is_some() != watched_at.is_some() {
+            self.news.entry(told_of).or_default().everything = true;
+        }
+        status.watched_elsewhere_at = watched_at;
+        status.connected_at = status.connected_at.max(watched_at);
+        let is_newer = reported_at >= status.reported_at;
+        match (report, reported_at) {
+            (Some(report), Some(at)) if is_newer => self.reported(report, at, time),
+            (None, Some(at)) if is_newer => {
+                status.reported_at = Some(at);
+                status.seen_at = Some(time);
+            }
+            _ => {}
+        }
+    }
+
     /// Forgets what was said by a machine that was removed, or whose name another one has now.
     pub(crate) fn forget(&mut self, name: &MachineName) {
         self.machines.remove(name);
@@ -135,7 +169,10 @@ impl Statuses {
         match self.machines.get(name) {
             None if is_recent(self.started_at) => Presence::Expected,
             None => Presence::Away,
-            Some(status) if status.streams.is_empty() => {
+            Some(status)
+                if status.streams.is_empty()
+                    && !status.watched_elsewhere_at.is_some_and(is_recent) =>
+            {
                 // It reported before its stream was open, as a machine that dials again may.
                 let never_connected = status.connected_at.is_none();
                 if never_connected && is_recent(self.started_at) {

@@ -70,6 +70,8 @@ pub(crate) struct Board {
     releases: BTreeMap<ReleaseId, Line>,
 }
 
+/// How far the clocks of two controls may differ.
+const AHEAD_MAX_MS: i64 = 60_000;
 /// How long the end of a release can still be waited for.
 const ENDED_KEPT_MS: i64 = 10 * 60 * 1000;
 
@@ -134,6 +136,13 @@ impl Board {
         self.releases.get(release).map(|line| (line.edges.as_slice(), line.progress))
     }
 
+    /// What changes from now on is newer than `progress`, which another control has given, unless
+    /// that is far in the future.
+    pub(crate) fn goes_on_from(&mut self, progress: u64, now: Timestamp) {
+        let bound = now.plus_ms(AHEAD_MAX_MS).unix_ms().max(0).unsigned_abs();
+        self.last = self.last.max(progress.min(bound));
+    }
+
     fn next(&mut self, now: Timestamp) -> u64 {
         self.last = (self.last + 1).max(now.unix_ms().unsigned_abs());
         self.last
@@ -181,6 +190,19 @@ mod tests {
         row.state = ReleaseState::Active;
         assert!(board.observe(&row, edge(EdgeReleaseState::Active), at(1_600)));
         assert_eq!(board.line(&row.id).unwrap().0[0].ms, Some(600));
+    }
+
+    #[test]
+    fn progress_rises_past_that_of_another_control_whose_clock_is_ahead() {
+        let row = fixture::release_row(1, ReleaseState::Staging);
+        let at = Timestamp::from_unix_ms;
+        let mut board = Board::default();
+        board.goes_on_from(1_500, at(1_000));
+        board.observe(&row, edge(EdgeReleaseState::Staging), at(1_000));
+        assert!(board.line(&row.id).unwrap().1 > 1_500);
+        board.goes_on_from(u64::MAX, at(1_000));
+        board.observe(&row, edge(EdgeReleaseState::Staged), at(1_000));
+        assert!(board.line(&row.id).unwrap().1 <= 61_001, "nonsense is bounded");
     }
 
     #[test]

@@ -81,6 +81,7 @@ impl Stream {
         let mut worlds = app.follow();
         worlds.mark_changed();
         let number = app.statuses().connected(&machine.name, app.instant());
+        app.desk().connected(&machine.name, &machine.id);
         app.reported().notify_one();
         tracing::info!(machine.name = %machine.name, since, "{} watches", machine.name);
         let mut heartbeat = tokio::time::interval(Duration::from_millis(HEARTBEAT_MS));
@@ -130,6 +131,7 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         self.app.statuses().disconnected(&self.machine.name, self.number);
+        self.app.desk().disconnected(&self.machine.name, &self.machine.id);
         self.app.reported().notify_one();
         tracing::info!(machine.name = %self.machine.name, "{} no longer watches", self.machine.name);
     }

@@ -13,7 +13,7 @@ use nigh_proto::{Host, SiteName, Timestamp, api::EventKind, zone::DnsName};
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use super::Reconcile;
+use super::{Leader, Reconcile};
 use crate::{
     app::{App, AppError},
     certificates::{
@@ -326,6 +326,10 @@ impl Reconcile for Acme {
     const NAME: &'static str = "acme";
 
     type Error = AppError;
+
+    fn led_by(&self) -> Option<Leader> {
+        Some(self.app.leader().clone())
+    }
 
     async fn pass(&mut self) -> Result<Duration, AppError> {
         while self.errands.try_join_next().is_some() {}

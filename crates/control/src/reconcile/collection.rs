@@ -14,7 +14,7 @@ use std::{
 use nigh_core::blob::Store;
 use nigh_proto::{Digest, Manifest, ReleaseId};
 
-use super::Reconcile;
+use super::{Leader, Reconcile};
 use crate::{
     app::{App, AppError},
     blobs::{Needed, blocking},
@@ -63,6 +63,7 @@ impl App {
         let (live, dead) = self.mark_variants(live).await?;
         // Promises made from here on are kept by the store: what it said is there outlives this.
         drop(settled);
+        self.leader().confirm(self.store()).await?;
         let collected = match self.blobs().remote() {
             Some(remote) => {
                 let needed = Needed { digests: &live.digests, releases: &live.known };
@@ -75,7 +76,7 @@ impl App {
             }
         };
         for batch in dead.chunks(1000) {
-            let mut tx = self.store().begin().await?;
+            let mut tx = self.begin_leading().await?;
             for content in batch {
                 tx.forget_variants(content).await?;
             }
@@ -138,6 +139,10 @@ impl Reconcile for Collection {
     const NAME: &'static str = "collection";
 
     type Error = AppError;
+
+    fn led_by(&self) -> Option<Leader> {
+        Some(self.app.leader().clone())
+    }
 
     async fn pass(&mut self) -> Result<Duration, AppError> {
         let config = self.app.effective().config.blobs.clone();

@@ -26,8 +26,10 @@ impl Reconcile for Events {
     type Error = AppError;
 
     async fn pass(&mut self) -> Result<Duration, AppError> {
-        self.tell_presence().await?;
-        self.prune().await?;
+        if self.0.leader().is_leader() {
+            self.tell_presence().await?;
+            self.prune().await?;
+        }
         self.0.ring_events().await?;
         Ok(WAIT)
     }

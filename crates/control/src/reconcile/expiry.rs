@@ -7,7 +7,7 @@ use nigh_proto::{
     api::{EventKind, ReleaseState},
 };
 
-use super::Reconcile;
+use super::{Leader, Reconcile};
 use crate::{
     app::{App, AppError, surplus},
     request::Actor,
@@ -26,6 +26,10 @@ impl Reconcile for Expiry {
 
     type Error = AppError;
 
+    fn led_by(&self) -> Option<Leader> {
+        Some(self.0.leader().clone())
+    }
+
     async fn pass(&mut self) -> Result<Duration, AppError> {
         let rows = self.0.store().all_releases().await?;
         self.end(rows).await?;
@@ -42,7 +46,7 @@ impl Expiry {
         let ended: Vec<ReleaseRow> =
             rows.iter().filter_map(|row| expire(row, now, sites.upload_expires_ms)).collect();
         let pruned = unkept(rows, sites.keep_releases as usize, now);
-        let mut tx = app.store().begin().await?;
+        let mut tx = app.begin_leading().await?;
         tx.expire_join_tokens(now).await?;
         let mut noted = Vec::new();
         for row in ended {

@@ -55,7 +55,7 @@ impl Progress {
             self.looked_at = if is_due { Some(instant) } else { looked_at };
             return Ok(());
         }
-        let mut tx = self.app.store().begin().await?;
+        let mut tx = self.app.begin_leading().await?;
         // Another release may be active by now; the change rings for another pass.
         if tx.revision().await? != world.revision {
             return Ok(());
@@ -109,8 +109,11 @@ impl Reconcile for Progress {
     async fn pass(&mut self) -> Result<Duration, AppError> {
         self.app.refresh().await?;
         self.app.observe_progress();
-        self.settle_staging().await?;
-        self.settle_lagging().await?;
+        // The leader decides for all: it knows of every edge how it stands.
+        if self.app.leader().is_leader() {
+            self.settle_staging().await?;
+            self.settle_lagging().await?;
+        }
         let is_staging = self.app.world().staging().next().is_some();
         Ok(if is_staging { STAGING_WAIT } else { IDLE_WAIT })
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use nigh_proto::{SiteName, api::EventKind};
 use serde_json::json;
 
-use super::Reconcile;
+use super::{Leader, Reconcile};
 use crate::{
     app::{App, AppError},
     certificates::{
@@ -119,6 +119,10 @@ impl Reconcile for Proving {
     const NAME: &'static str = "proving";
 
     type Error = AppError;
+
+    fn led_by(&self) -> Option<Leader> {
+        Some(self.0.leader().clone())
+    }
 
     async fn pass(&mut self) -> Result<Duration, AppError> {
         let candidates = self.0.store().candidates().await?;

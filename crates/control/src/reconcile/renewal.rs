@@ -55,7 +55,9 @@ impl Reconcile for Renewal {
     async fn pass(&mut self) -> Result<Duration, AppError> {
         self.renew_own()?;
         let now = self.app.now();
-        if self.app.effective().config.certificates.mode != CertificateMode::Internal {
+        let is_internal =
+            self.app.effective().config.certificates.mode == CertificateMode::Internal;
+        if !is_internal || !self.app.leader().is_leader() {
             return Ok(WAIT);
         }
         let mut due = self.app.store().certificates().await?;
@@ -66,7 +68,7 @@ impl Reconcile for Renewal {
         if due.is_empty() {
             return Ok(WAIT);
         }
-        let mut tx = self.app.store().begin().await?;
+        let mut tx = self.app.begin_leading().await?;
         for row in &due {
             let names: Vec<String> = row.names.iter().map(ToString::to_string).collect();
             let renewed = self.app.issue(&row.id, &names)?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Reconcile;
+use super::{Leader, Reconcile};
 use crate::{
     app::{App, AppError},
     certificates::tickets::{make, until_due},
@@ -19,6 +19,10 @@ impl Reconcile for Tickets {
     const NAME: &'static str = "tickets";
 
     type Error = AppError;
+
+    fn led_by(&self) -> Option<Leader> {
+        Some(self.0.leader().clone())
+    }
 
     async fn pass(&mut self) -> Result<Duration, AppError> {
         let app = &self.0;

@@ -9,7 +9,7 @@ use std::{
 use nigh_proto::WebhookId;
 use tokio::sync::Semaphore;
 
-use super::Reconcile;
+use super::{Leader, Reconcile};
 use crate::app::{App, AppError};
 
 const WAIT: Duration = Duration::from_secs(1);
@@ -35,6 +35,10 @@ impl Reconcile for Webhooks {
     const NAME: &'static str = "webhooks";
 
     type Error = AppError;
+
+    fn led_by(&self) -> Option<Leader> {
+        Some(self.app.leader().clone())
+    }
 
     async fn pass(&mut self) -> Result<Duration, AppError> {
         for row in self.app.store().webhooks_due(self.app.now()).await? {

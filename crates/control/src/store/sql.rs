@@ -134,7 +134,10 @@ pub(super) fn query(sql: impl SqlSafeStr) -> Query {
 macro_rules! prepared {
     ($query:expr) => {{
         let Query { sql, values } = $query;
-        values.into_iter().fold(sqlx::query(sql), |query, value| match value {
+        // PostgreSQL refuses a prepared `SELECT *` for good once a newer control added a column.
+        let is_kept = !sql.as_str().contains('*');
+        let query = sqlx::query(sql).persistent(is_kept);
+        values.into_iter().fold(query, |query, value| match value {
             Value::Bool(value) => query.bind(value),
             Value::Int(value) => query.bind(value),
             Value::Text(value) => query.bind(value),
