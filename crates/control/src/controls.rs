@@ -216,7 +216,7 @@ async fn tell(app: App) {
             () = desk.news.notified() => Telling::News,
             _ = presence.tick() => {
                 rounds = rounds.wrapping_add(1);
-                if rounds % EVERYTHING_EVERY == 0 { Telling::Everything } else { Telling::Presence }
+                if rounds.is_multiple_of(EVERYTHING_EVERY) { Telling::Everything } else { Telling::Presence }
             }
         };
         let rows = desk.bulletin().map(|mut bulletin| bulletin.take(what)).unwrap_or_default();
