@@ -10,6 +10,7 @@ mod backup;
 mod call;
 mod certificates;
 mod error;
+mod events;
 mod machines;
 mod releases;
 mod sites;

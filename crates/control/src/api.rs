@@ -16,6 +16,7 @@ mod description;
 mod events;
 mod idempotency;
 mod machines;
+mod operations;
 mod page;
 pub(crate) mod problem;
 mod releases;

@@ -90,6 +90,14 @@ pub(crate) enum Command {
     Status,
     /// Lint a folder's _redirects, _headers and nigh.toml without pushing it
     Check(commands::check::Args),
+    /// What happened in the fleet, and what happens now
+    Events(commands::events::Args),
+    /// Work that goes on after a command has ended
+    #[command(subcommand)]
+    Operation(commands::operation::Command),
+    /// Servers that are told what happens
+    #[command(subcommand)]
+    Webhook(commands::webhook::Command),
     /// Tokens for the API
     #[command(subcommand)]
     Token(commands::token::Command),

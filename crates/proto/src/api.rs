@@ -5,6 +5,7 @@
 
 mod certificates;
 mod events;
+mod operations;
 mod webhooks;
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,7 @@ pub use certificates::{
     RevocationReason,
 };
 pub use events::{EVENT_STREAM, EventKind, EventView, UnknownKind};
+pub use operations::{OperationState, OperationView};
 pub use webhooks::{DeliveryOutcome, DeliveryView, NewWebhook, WebhookCreated, WebhookView};
 
 /// The media type of a pack ([`crate::pack`]).

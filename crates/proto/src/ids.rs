@@ -97,6 +97,18 @@ id!(
     OperationId, "op_", "an operation"
 );
 
+impl OperationId {
+    /// The operation that a release is the subject of.
+    pub fn of(release: &ReleaseId) -> Self {
+        OperationId(release.0.replacen("rel_", "op_", 1).into())
+    }
+
+    /// The release that is the subject of this operation.
+    pub fn release(&self) -> ReleaseId {
+        ReleaseId(self.0.replacen("op_", "rel_", 1).into())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

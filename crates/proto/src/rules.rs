@@ -103,6 +103,7 @@ pub struct Redirect {
     /// A path, or an `http(s)://` URL, in which captures are named `:name` and `:splat`.
     pub to: String,
     /// One of [`RuleSet::STATUSES`].
+    #[schema(minimum = 0, maximum = 65535)]
     pub status: u16,
     /// Applies even where the release has a file.
     #[serde(default)]

@@ -54,7 +54,7 @@ pub(crate) async fn head(
 #[utoipa::path(put, path = "/v1/blobs/{digest}", tag = "blobs",
     params(("digest" = String, Path), ("upload-length" = Option<u64>, Header),
         ("upload-offset" = Option<u64>, Header)),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    request_body(content = Option<Vec<u8>>, content_type = "application/octet-stream"),
     responses((status = 201, description = "whole and verified"),
         (status = 202, description = "`upload-offset` says where the next part begins"),
         (status = 409, description = "`upload_offset`", body = Problem),
@@ -130,7 +130,7 @@ async fn put_small(
 
 /// Upload many small blobs at once.
 #[utoipa::path(post, path = "/v1/packs", tag = "blobs",
-    request_body(content = Vec<u8>, content_type = "application/vnd.nigh.pack"),
+    request_body(content((Vec<u8> = "application/octet-stream"), (Vec<u8> = "application/vnd.nigh.pack"))),
     responses((status = 200, body = PackStored),
         (status = 415, description = "`media_type_unknown`", body = Problem),
         (status = 422, description = "`pack_invalid`, `digest_mismatch`", body = Problem),

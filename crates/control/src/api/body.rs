@@ -9,6 +9,7 @@ use axum::{
 };
 use futures_util::StreamExt as _;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use super::problem::Refusal;
@@ -77,8 +78,8 @@ where
         // An absent body stands for a document without fields.
         let parsed = match text.len() {
             0 => parse(b"{}"),
-            1..=QUICK_MAX_BYTES => parse(&text),
-            _ => blocking(move || parse(&text)).await,
+            1..=QUICK_MAX_BYTES => parse_leniently(&text),
+            _ => blocking(move || parse_leniently(&text)).await,
         };
         parsed.map(Small)
     }
@@ -142,6 +143,31 @@ fn decode<T: DeserializeOwned>(reader: impl std::io::Read, max_bytes: u64) -> Re
         return Err(too_large(max_bytes));
     }
     parse(&text)
+}
+
+/// Like [`parse`], but a whole number may be written as `2.0` or `2e3`, as JSON Schema has it and as
+/// some languages write it.
+fn parse_leniently<T: DeserializeOwned>(text: &[u8]) -> Result<T, Refusal> {
+    parse(text).or_else(|refusal| {
+        let mut value = serde_json::from_slice(text).map_err(|_| refusal)?;
+        wholly(&mut value);
+        parse(value.to_string().as_bytes())
+    })
+}
+
+fn wholly(value: &mut Value) {
+    match value {
+        Value::Number(number) => {
+            // Larger ones are not exact.
+            let whole = number.as_f64().filter(|n| n.fract() == 0.0 && (0.0..9e15).contains(n));
+            if let Some(whole) = whole.filter(|_| number.is_f64()) {
+                *value = (whole as u64).into();
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(wholly),
+        Value::Object(fields) => fields.values_mut().for_each(wholly),
+        _ => {}
+    }
 }
 
 fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Refusal> {
@@ -228,6 +254,15 @@ mod tests {
         assert_eq!(sent("\"abc\"").await.unwrap().0, "abc");
         let long = sent("\"abcd\"").await.unwrap_err();
         assert_eq!((long.status, long.code), (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"));
+    }
+
+    #[test]
+    fn a_whole_number_may_be_written_with_a_point() {
+        for (text, number) in [("2", Some(2)), ("2.0", Some(2)), ("2e3", Some(2000)), ("2.5", None)]
+        {
+            let read = parse_leniently::<Vec<u32>>(format!("[{text}]").as_bytes());
+            assert_eq!(read.ok().map(|read| read[0]), number, "{text}");
+        }
     }
 
     #[test]

@@ -93,12 +93,35 @@ pub(crate) fn describe(document: &OpenApi, version: &str) -> Value {
     for (name, schema) in object(&mut texts()) {
         object(schemas).entry(name.clone()).or_insert(schema.take());
     }
+    whole_numbers(&mut document);
     for (path, operations) in object(&mut document["paths"]) {
         for (method, operation) in object(operations) {
             complete(operation, path, method);
         }
     }
     document
+}
+
+/// Numbers that cannot be negative are as large as their type allows, not as its format says.
+fn whole_numbers(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            if fields.get("minimum").and_then(Value::as_u64).is_some() {
+                let maximum = match fields.get("format").and_then(Value::as_str) {
+                    Some("int32") => Some(u64::from(u32::MAX)),
+                    Some("int64") => Some(i64::MAX.unsigned_abs()),
+                    _ => None,
+                };
+                if let Some(maximum) = maximum {
+                    fields.remove("format");
+                    fields.entry("maximum").or_insert_with(|| maximum.into());
+                }
+            }
+            fields.values_mut().for_each(whole_numbers);
+        }
+        Value::Array(items) => items.iter_mut().for_each(whole_numbers),
+        _ => {}
+    }
 }
 
 fn object(value: &mut Value) -> &mut Map<String, Value> {
@@ -112,7 +135,9 @@ fn complete(operation: &mut Value, path: &str, method: &str) {
     let tag = operation["tags"][0].as_str().unwrap_or("api").to_owned();
     let name = operation["operationId"].as_str().unwrap_or_default().to_owned();
     operation["operationId"] = format!("{tag}.{name}").into();
-    for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
+    for parameter in
+        operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten()
+    {
         complete_parameter(parameter, path);
     }
     let has_body = operation["requestBody"].is_object();
@@ -153,7 +178,25 @@ fn complete_parameter(parameter: &mut Value, path: &str) {
             .iter()
             .find(|(known, prefix, _)| *known == name && path.starts_with(prefix))
             .map(|(_, _, schema)| json!({ "$ref": format!("#/components/schemas/{schema}") })),
+        Some("query") if path == "/v1/events" && matches!(name.as_str(), "site" | "kind") => {
+            // Names with commas between.
+            parameter["style"] = "form".into();
+            parameter["explode"] = false.into();
+            let of = if name == "site" { "SiteName" } else { "EventKind" };
+            let items = json!({ "$ref": format!("#/components/schemas/{of}") });
+            Some(json!({ "type": "array", "items": items, "minItems": 1, "maxItems": 100 }))
+        }
+        // Positions in these lists are numbers.
+        Some("query")
+            if name == "cursor" && (path == "/v1/events" || path.ends_with("/deliveries")) =>
+        {
+            Some(json!({ "type": "string", "pattern": "^c1(3[0-9]){1,18}$" }))
+        }
         Some("query") => query_schema(&name),
+        Some("header") if name == "upload-length" => {
+            let maximum = nigh_proto::api::BLOB_MAX_BYTES;
+            Some(json!({ "type": "integer", "minimum": 0, "maximum": maximum }))
+        }
         _ => None,
     };
     if let Some(schema) = known {

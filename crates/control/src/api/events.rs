@@ -23,7 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::{
     caller::Caller,
-    page::{Paging, Params},
+    page::{Natural, Paging, Params},
     problem::Refusal,
     router::Segments,
 };
@@ -51,10 +51,10 @@ pub(crate) struct EventParams {
     site: Option<String>,
     /// Kinds with commas between.
     kind: Option<String>,
-    after: Option<u64>,
+    after: Option<Natural>,
     /// The newest instead of the oldest.
     newest: Option<u32>,
-    wait_ms: Option<u64>,
+    wait_ms: Option<Natural>,
     limit: Option<u32>,
     cursor: Option<String>,
 }
@@ -74,6 +74,7 @@ pub(crate) struct EventParams {
         ("last-event-id" = Option<u64>, Header, description = "of a stream: like `after`")),
     responses((status = 200, content((Page<EventView> = "application/json"),
             (String = "text/event-stream"))),
+        (status = 409, description = "`events_ahead`", body = Problem),
         (status = 410, description = "`events_gone`", body = Problem),
         (status = 503, description = "`streams_full`", body = Problem)))]
 pub(crate) async fn list(
@@ -83,9 +84,10 @@ pub(crate) async fn list(
     Params(params): Params<EventParams>,
 ) -> Result<Response, Refusal> {
     caller.require_scope(Scope::Read)?;
+    let after = params.after.map(|Natural(after)| after);
     let filter = filter(&caller, params.site.as_deref(), params.kind.as_deref())?;
     if accepts_stream(&headers) {
-        let resume = resume_point(&headers)?.or(params.after);
+        let resume = resume_point(&headers)?.or(after);
         return stream_events(app, caller, filter, resume).await;
     }
     let paging = Paging::new(params.limit, params.cursor);
@@ -95,8 +97,8 @@ pub(crate) async fn list(
     }
     let cursor =
         paging.after()?.map(|key| key.parse().map_err(|_| cursor_invalid())).transpose()?;
-    let after = cursor.or(params.after).unwrap_or(0);
-    let wait = Duration::from_millis(params.wait_ms.unwrap_or(0).min(WAIT_MAX_MS));
+    let after = cursor.or(after).unwrap_or(0);
+    let wait = Duration::from_millis(params.wait_ms.unwrap_or_default().0.min(WAIT_MAX_MS));
     let look = app.await_events(&filter, after, paging.limit() as usize, wait).await?;
     let next_cursor = (!look.is_end).then(|| paging.cursor_at(look.seen.to_string()));
     Ok(Json(Page { items: look.events, next_cursor }).into_response())

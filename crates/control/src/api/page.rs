@@ -33,6 +33,19 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     }
 }
 
+/// A number in a query that the database can hold.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(try_from = "u64")]
+pub(crate) struct Natural(pub(crate) u64);
+
+impl TryFrom<u64> for Natural {
+    type Error = &'static str;
+
+    fn try_from(number: u64) -> Result<Self, &'static str> {
+        i64::try_from(number).map(|_| Natural(number)).map_err(|_| "the number is too large")
+    }
+}
+
 /// `?limit=&cursor=`.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(crate) struct Paging {

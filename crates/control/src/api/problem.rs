@@ -157,6 +157,7 @@ impl From<AppError> for Refusal {
             AppError::MachineUnknown(_) => (NOT_FOUND, "machine_unknown"),
             AppError::EventsGone { .. } => (StatusCode::GONE, "events_gone"),
             AppError::EventsAhead { .. } => (CONFLICT, "events_ahead"),
+            AppError::OperationUnknown => (NOT_FOUND, "operation_unknown"),
             AppError::WebhookUnknown => (NOT_FOUND, "webhook_unknown"),
             AppError::WebhookTarget(_) => (UNPROCESSABLE, "webhook_url"),
             AppError::TokenUnknown => (NOT_FOUND, "token_unknown"),

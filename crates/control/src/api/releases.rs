@@ -11,7 +11,7 @@ use axum::{
 };
 use nigh_core::blob::ReadError;
 use nigh_proto::{
-    SiteName,
+    OperationId, SiteName,
     access::Verb,
     api::{
         Finalize, NewRelease, Page, Problem, Prune, Pruned, ReleaseBegun, ReleaseState,
@@ -23,7 +23,7 @@ use serde::Deserialize;
 use super::{
     body::{Large, Small},
     caller::Caller,
-    page::{Paged, Paging, Params},
+    page::{Natural, Paged, Paging, Params},
     problem::Refusal,
     router::Segments,
 };
@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// The longest wait of one request.
-const WAIT_MAX_MS: u64 = 30_000;
+pub(super) const WAIT_MAX_MS: u64 = 30_000;
 const MANIFEST_MAX_BYTES: u64 = 1 << 30;
 
 /// Begin a release: says which blobs to upload.
@@ -92,9 +92,9 @@ pub(crate) async fn list(
 #[derive(Debug, Deserialize)]
 pub(crate) struct WaitParams {
     #[serde(default)]
-    after: Option<u64>,
+    after: Option<Natural>,
     #[serde(default)]
-    wait_ms: u64,
+    wait_ms: Natural,
 }
 
 /// Show a release, or wait for it to come further than `after`.
@@ -110,15 +110,15 @@ pub(crate) async fn show(
 ) -> Result<Json<ReleaseView>, Refusal> {
     caller.require(Verb::SitesRead, &site)?;
     let row = app.require_release(&site, &release).await?;
-    let Some(after) = after else { return Ok(Json(app.release_view(&row).await?)) };
-    let wait = Duration::from_millis(wait_ms.min(WAIT_MAX_MS));
+    let Some(Natural(after)) = after else { return Ok(Json(app.release_view(&row).await?)) };
+    let wait = Duration::from_millis(wait_ms.0.min(WAIT_MAX_MS));
     Ok(Json(app.await_release(&site, &row.id, after, wait).await?))
 }
 
 /// Everything is uploaded: edges fetch it.
 #[utoipa::path(post, path = "/v1/sites/{site}/releases/{release}/finalize", tag = "releases",
     request_body = Finalize, params(("site" = String, Path), ("release" = String, Path)),
-    responses((status = 202, body = ReleaseView),
+    responses((status = 202, body = ReleaseView, description = "edges fetch it; `location` is the operation to follow"),
         (status = 409, description = "`release_incomplete`", body = Problem),
         (status = 422, description = "`size_mismatch`", body = Problem)))]
 pub(crate) async fn finalize(
@@ -126,43 +126,56 @@ pub(crate) async fn finalize(
     caller: Caller,
     Segments((site, release)): Segments<(SiteName, String)>,
     Small(Finalize { activate }): Small<Finalize>,
-) -> Result<(StatusCode, Json<ReleaseView>), Refusal> {
+) -> Result<OnItsWay, Refusal> {
     caller.require(Verb::ReleasesPush, &site)?;
     let row = app.require_release(&site, &release).await?;
     if activate && row.preview_host.is_none() {
         caller.require(Verb::ReleasesActivate, &site)?;
     }
-    Ok((StatusCode::ACCEPTED, Json(app.finalize(&site, &row, activate).await?)))
+    let (_, field, view) = on_its_way(app.finalize(&site, &row, activate).await?);
+    Ok((StatusCode::ACCEPTED, field, view))
 }
 
 /// Make a release the one that every edge serves.
 #[utoipa::path(post, path = "/v1/sites/{site}/releases/{release}/activate", tag = "releases",
     params(("site" = String, Path), ("release" = String, Path)),
     responses((status = 200, body = ReleaseView),
+        (status = 202, body = ReleaseView, description = "not every edge has it yet; `location` is the operation to follow"),
         (status = 409, description = "`release_state`", body = Problem)))]
 pub(crate) async fn activate(
     State(app): State<App>,
     caller: Caller,
     Segments((site, release)): Segments<(SiteName, String)>,
-) -> Result<Json<ReleaseView>, Refusal> {
+) -> Result<OnItsWay, Refusal> {
     caller.require(Verb::ReleasesActivate, &site)?;
     let row = app.require_release(&site, &release).await?;
-    Ok(Json(app.activate(&site, &row.id).await?))
+    Ok(on_its_way(app.activate(&site, &row.id).await?))
 }
 
 /// Go back to the release that was active before, or to a given one.
 #[utoipa::path(post, path = "/v1/sites/{site}/rollback", tag = "releases",
     request_body = Rollback, params(("site" = String, Path)),
     responses((status = 200, body = ReleaseView),
+        (status = 202, body = ReleaseView, description = "not every edge has it yet; `location` is the operation to follow"),
         (status = 409, description = "`nothing_to_roll_back`", body = Problem)))]
 pub(crate) async fn roll_back(
     State(app): State<App>,
     caller: Caller,
     Segments(site): Segments<SiteName>,
     Small(Rollback { release }): Small<Rollback>,
-) -> Result<Json<ReleaseView>, Refusal> {
+) -> Result<OnItsWay, Refusal> {
     caller.require(Verb::ReleasesActivate, &site)?;
-    Ok(Json(app.roll_back(&site, release).await?))
+    Ok(on_its_way(app.roll_back(&site, release).await?))
+}
+
+/// A release and, while edges are still fetching it, where to follow that.
+type OnItsWay = (StatusCode, Option<[(header::HeaderName, String); 1]>, Json<ReleaseView>);
+
+fn on_its_way(view: ReleaseView) -> OnItsWay {
+    let goes_on = view.state == ReleaseState::Staging;
+    let status = if goes_on { StatusCode::ACCEPTED } else { StatusCode::OK };
+    let location = goes_on.then(|| format!("/v1/operations/{}", OperationId::of(&view.id)));
+    (status, location.map(|location| [(header::LOCATION, location)]), Json(view))
 }
 
 /// Delete a release that is not active.

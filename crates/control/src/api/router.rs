@@ -14,7 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use nigh_proto::{Digest, MachineName, SiteName, TokenId, WebhookId};
+use nigh_proto::{Digest, MachineName, OperationId, SiteName, TokenId, WebhookId};
 use serde_json::Value;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
@@ -26,7 +26,7 @@ use super::{
     description::describe,
     events,
     idempotency::idempotent,
-    machines,
+    machines, operations,
     problem::{Refusal, RefusalCode},
     releases, sites, status, tokens, webhooks,
 };
@@ -73,6 +73,8 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(machines::undrain))
         .routes(routes!(machines::show, machines::delete))
         .routes(routes!(machines::create_join_token))
+        .routes(routes!(operations::list))
+        .routes(routes!(operations::show))
         .routes(routes!(events::list))
         .routes(routes!(events::show))
         .routes(routes!(webhooks::list, webhooks::create))
@@ -234,6 +236,7 @@ single_segment!(
     certificates::CertificateId,
     SiteName,
     MachineName,
+    OperationId,
     TokenId,
     WebhookId,
     Digest,

@@ -66,6 +66,8 @@ pub enum AppError {
          after={last}"
     )]
     EventsAhead { after: u64, last: u64 },
+    #[error("there is no such operation, or its release is kept no longer")]
+    OperationUnknown,
     #[error("there is no such webhook")]
     WebhookUnknown,
     #[error(transparent)]

@@ -152,6 +152,30 @@ impl Store {
         rows.iter().map(ReleaseRow::read).collect()
     }
 
+    /// One release of any site.
+    pub(crate) async fn release(&self, id: &ReleaseId) -> Result<Option<ReleaseRow>, StoreError> {
+        let row = query("SELECT * FROM releases WHERE id = $1")
+            .bind(id.as_str())
+            .fetch_optional(&self.reader)
+            .await?;
+        row.map(|row| ReleaseRow::read(&row)).transpose()
+    }
+
+    /// At most `limit` releases of all sites before the id `before`, newest first.
+    pub(crate) async fn newest_releases(
+        &self,
+        before: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<ReleaseRow>, StoreError> {
+        let rows =
+            query("SELECT * FROM releases WHERE ($1 IS NULL OR id < $1) ORDER BY id DESC LIMIT $2")
+                .bind(before)
+                .bind(i64::from(limit))
+                .fetch_all(&self.reader)
+                .await?;
+        rows.iter().map(ReleaseRow::read).collect()
+    }
+
     /// Every release of every site, oldest first: what expiry and collection look at.
     pub(crate) async fn all_releases(&self) -> Result<Vec<ReleaseRow>, StoreError> {
         let rows = query("SELECT * FROM releases ORDER BY id").fetch_all(&self.reader).await?;

@@ -11,6 +11,7 @@ use std::{
 
 use http::Uri;
 use ipnet::{Ipv4Net, Ipv6Net};
+use nigh_proto::Host;
 
 /// The longest address of a webhook, in bytes.
 pub(crate) const URL_MAX_BYTES: usize = 2048;
@@ -68,7 +69,8 @@ impl Target {
         let host = authority.host();
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let port = authority.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
-        if host.is_empty() || port == 0 || host.contains(['[', ']']) {
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        if port == 0 || !(is_name(host) || host.parse::<IpAddr>().is_ok()) || !is_path(path) {
             return Err(BadTarget::Url);
         }
         let target = Self {
@@ -76,7 +78,7 @@ impl Target {
             host: host.to_owned(),
             port,
             authority: authority.as_str().to_owned(),
-            path: uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
+            path: path.to_owned(),
         };
         // One that could never be reached is said at once.
         if let Ok(address) = target.host.parse() {
@@ -91,6 +93,17 @@ impl Target {
         let found = tokio::net::lookup_host((self.host.as_str(), self.port)).await;
         allowed(found.map_err(|_| nowhere())?, allow_private)?.ok_or_else(nowhere)
     }
+}
+
+/// A name whose last label no resolver takes for a number: `10.1` would be an address.
+fn is_name(host: &str) -> bool {
+    let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+    host.parse::<Host>().is_ok() && last.starts_with(|c: char| c.is_ascii_alphabetic())
+}
+
+/// What RFC 3986 allows in a path and a query.
+fn is_path(path: &str) -> bool {
+    path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@%/?".contains(&byte))
 }
 
 /// The addresses that may be connected to; `None` when there are none at all.
@@ -240,6 +253,8 @@ mod tests {
             ("/hook", BadTarget::Url),
             ("ftp://a/", BadTarget::Url),
             ("https:///x", BadTarget::Url),
+            ("https://10.1/x", BadTarget::Url),
+            ("https://0*", BadTarget::Url),
             ("http://example.org/", BadTarget::Plain),
             ("https://user:secret@example.org/", BadTarget::User),
             ("https://127.0.0.1/", BadTarget::Private(Ipv4Addr::LOCALHOST.into())),

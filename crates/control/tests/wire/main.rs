@@ -16,6 +16,7 @@ mod fleet;
 mod fleet_machine;
 mod idempotency;
 mod machines;
+mod operations;
 mod push;
 mod restart;
 mod upkeep;

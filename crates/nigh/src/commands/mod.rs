@@ -7,15 +7,18 @@ pub(crate) mod cert;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod demo;
+pub(crate) mod events;
 pub(crate) mod help;
 pub(crate) mod host;
 pub(crate) mod machine;
+pub(crate) mod operation;
 pub(crate) mod release;
 pub(crate) mod restore;
 pub(crate) mod rollback;
 pub(crate) mod site;
 pub(crate) mod status;
 pub(crate) mod token;
+pub(crate) mod webhook;
 
 use std::path::Path;
 
@@ -80,6 +83,9 @@ async fn about_control(
         Command::Status => status::run(&app).await,
         Command::Token(command) => token::run(command, &app).await,
         Command::Audit(args) => audit::run(args, global.site.as_deref(), &app).await,
+        Command::Events(args) => events::run(args, &app).await,
+        Command::Operation(command) => operation::run(command, &app).await,
+        Command::Webhook(command) => webhook::run(command, &app).await,
         Command::Api(args) => api::run(args, &app).await,
         Command::Backup(args) => backup::run(&args, &app).await,
         Command::Push(_)

@@ -2,7 +2,7 @@
 
 use nigh_core::rules::Notice;
 use nigh_proto::{
-    MachineName, ReleaseId, SiteName,
+    MachineName, OperationId, ReleaseId, SiteName,
     api::{EdgeReleaseState, ReleaseState, ReleaseView},
 };
 use serde::Serialize;
@@ -92,9 +92,10 @@ impl Report {
                 lags(),
             ),
             Ended::TimedOut => format!(
-                "{url}\nrelease {release} of {site} is {} after {duration}, and {} not there yet; control goes on\nfollow it: nigh release show {release} --site {site}",
+                "{url}\nrelease {release} of {site} is {} after {duration}, and {} not there yet; control goes on\nfollow it: nigh operation show {} --follow",
                 self.state.label(),
                 lags(),
+                OperationId::of(&self.release),
             ),
         }
     }

@@ -12,7 +12,7 @@ use crate::{SiteName, Timestamp, WebhookId};
 pub struct NewWebhook {
     /// Where events are sent: `https://HOST/PATH`.
     #[schema(
-        pattern = "^https://[A-Za-z0-9-]+(\\.[A-Za-z0-9-]+)*(:[1-9][0-9]{0,3})?(/[A-Za-z0-9_.~/-]*)?$",
+        pattern = "^https://([A-Za-z0-9](-?[A-Za-z0-9]){0,28}\\.){0,3}[A-Za-z](-?[A-Za-z0-9]){0,28}(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}))?([/?][A-Za-z0-9._~!$&'()*+,;=:@%/?-]*)?$",
         max_length = 2048,
         example = "https://example.org/hooks/nigh"
     )]
