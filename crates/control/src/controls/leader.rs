@@ -115,8 +115,9 @@ impl Campaign {
             self.session = Some(session);
         }
         let Some(session) = &mut self.session else { return Ok(()) };
-        if self.term.borrow().is_some() {
-            return session.check().await;
+        let term = *self.term.borrow();
+        if let Some(term) = term {
+            return session.check(term).await;
         }
         if let Some(term) = session.lead().await? {
             self.term.send_replace(Some(term));

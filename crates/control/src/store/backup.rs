@@ -54,6 +54,7 @@ const NOT_KEPT: &[&str] = &[
     "_sqlx_migrations",
     "sqlite_sequence",
     "away",
+    "machine_reports",
     // A CA is asked anew; what it was being shown is no longer looked at.
     "acme_orders",
     "acme_challenges",

@@ -9,7 +9,7 @@ use std::time::Duration;
 use nigh_proto::MachineName;
 use serde::Serialize;
 use sqlx::{
-    Connection as _, Executor as _,
+    Connection as _,
     postgres::{PgConnection, PgListener},
 };
 
@@ -125,11 +125,13 @@ impl Session {
         Ok(Some(sqlx::query_scalar(sql).fetch_one(&mut self.0).await?))
     }
 
-    /// Whether the session, and with it all it holds, is still there.
-    pub(crate) async fn check(&mut self) -> Result<(), StoreError> {
-        let checked = tokio::time::timeout(ANSWER_TIMEOUT, self.0.execute("SELECT 1")).await;
-        checked.map_err(|_| StoreError::from(sqlx::Error::PoolTimedOut))??;
-        Ok(())
+    /// Whether the session, and with it all it holds, is still there, and `term` the last one.
+    pub(crate) async fn check(&mut self, term: i64) -> Result<(), StoreError> {
+        let asked = sqlx::query_scalar("SELECT term FROM fleet WHERE id = 1");
+        let asked = tokio::time::timeout(ANSWER_TIMEOUT, asked.fetch_one(&mut self.0)).await;
+        let now: i64 = asked.map_err(|_| StoreError::from(sqlx::Error::PoolTimedOut))??;
+        // Another one without the lock having changed hands: a backup was restored.
+        if now == term { Ok(()) } else { Err(StoreError::LeadLost) }
     }
 
     async fn ask(&mut self, sql: &'static str, lock: i64) -> Result<bool, StoreError> {
@@ -235,6 +237,9 @@ impl Store {
     /// Begins a transaction of the leader of `term`; an error when another one led since.
     pub(crate) async fn begin_in_term(&self, term: i64) -> Result<Tx, StoreError> {
         let mut tx = self.begin().await?;
+        if !self.is_shared() {
+            return Ok(tx);
+        }
         let now: i64 = query("SELECT term FROM fleet WHERE id = 1").scalar(&mut tx.on).await?;
         if now == term { Ok(tx) } else { Err(StoreError::LeadLost) }
     }
