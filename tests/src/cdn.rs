@@ -107,6 +107,14 @@ impl Cdn {
         .await;
     }
 
+    /// The numbers of control's CAs, the newest first.
+    pub async fn fleet_ca(&self) -> Result<Vec<i64>> {
+        // The CA file changes while CAs do; what the person reads is always the newest.
+        let ca = self.person.json(&["ca", "show"]).await?;
+        let authorities = ca["authorities"].as_array().cloned().unwrap_or_default();
+        Ok(authorities.iter().filter_map(|one| one["number"].as_i64()).collect())
+    }
+
     /// A release as control sees it.
     pub async fn release(&self, release: &str) -> Result<ReleaseView> {
         Ok(self.fleet.client().release(&self.site(), release).await?)

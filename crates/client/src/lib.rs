@@ -7,6 +7,7 @@
 mod audit;
 mod backoff;
 mod backup;
+mod ca;
 mod call;
 mod certificates;
 mod error;

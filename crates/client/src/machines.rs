@@ -30,6 +30,12 @@ impl Client {
         self.command(&Call::new(Method::POST, &path)).await
     }
 
+    /// `POST /v1/machines/{name}/revoke`.
+    pub async fn revoke_machine(&self, machine: &MachineName) -> Result<(), CallError> {
+        let path = ["v1", "machines", machine.as_str(), "revoke"];
+        self.command(&Call::new(Method::POST, &path)).await
+    }
+
     /// `DELETE /v1/machines/{name}`.
     pub async fn remove_machine(&self, machine: &MachineName) -> Result<(), CallError> {
         self.command(&Call::new(Method::DELETE, &["v1", "machines", machine.as_str()])).await

@@ -9,6 +9,7 @@ mod backup;
 mod blobs;
 mod body;
 mod browse;
+mod ca;
 mod caller;
 mod certificates;
 mod conditional;

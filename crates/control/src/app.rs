@@ -8,6 +8,7 @@
 mod access;
 mod activation;
 mod audit;
+mod authorities;
 mod begin;
 mod certificates;
 mod error;
@@ -43,7 +44,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     blobs::Blobs,
-    ca::Authority,
+    ca::Authorities,
     certificates::issuers::Issuers,
     config::{CertificateMode, ControlConfig, InvalidConfig},
     controls::{Desk, Leader},
@@ -57,6 +58,7 @@ use crate::{
 
 use access::Access;
 pub(crate) use access::NoEntry;
+pub(crate) use authorities::load_or_make;
 pub(crate) use begin::Begun;
 pub(crate) use certificates::AcmeBoard;
 pub(crate) use error::AppError;
@@ -80,7 +82,7 @@ struct Inner {
     config: RwLock<Arc<Effective>>,
     store: Store,
     blobs: Blobs,
-    authority: Authority,
+    authorities: RwLock<Arc<Authorities>>,
     clock: Clock,
     metrics: ControlMetrics,
     version: &'static str,
@@ -107,6 +109,12 @@ struct Inner {
     wanted: Mutex<Wanted>,
     /// Wakes `reconcile::refill`.
     refilled: Notify,
+    /// Rings when control's CAs are others.
+    trust: Notify,
+    /// Wakes the pass that rotates them.
+    rotating: Notify,
+    /// Wakes the pass that renews certificates of sites.
+    renewing: Notify,
     pushed_at: AtomicI64,
     /// The manifest of the release that began last: its finalization need not read it again.
     begun: Mutex<Option<(Digest, Arc<Manifest>)>>,
@@ -154,7 +162,7 @@ pub(crate) struct Parts {
     pub(crate) store: Store,
     pub(crate) leader: Leader,
     pub(crate) blobs: Blobs,
-    pub(crate) authority: Authority,
+    pub(crate) authorities: Authorities,
     pub(crate) clock: Clock,
     pub(crate) metrics: ControlMetrics,
     pub(crate) version: &'static str,
@@ -172,7 +180,7 @@ impl App {
             store,
             leader,
             blobs,
-            authority,
+            authorities,
             clock,
             metrics,
             version,
@@ -185,7 +193,7 @@ impl App {
             config: RwLock::new(Arc::new(effective)),
             store,
             blobs,
-            authority,
+            authorities: RwLock::new(Arc::new(authorities)),
             metrics,
             version,
             world: watch::Sender::new(Arc::default()),
@@ -203,6 +211,9 @@ impl App {
             reported: Notify::new(),
             wanted: Mutex::default(),
             refilled: Notify::new(),
+            trust: Notify::new(),
+            rotating: Notify::new(),
+            renewing: Notify::new(),
             pushed_at: AtomicI64::new(i64::MIN),
             begun: Mutex::default(),
             issuers: Issuers::default(),
@@ -298,6 +309,7 @@ impl App {
             return Ok(());
         }
         let world = Arc::new(self.0.store.world().await?);
+        self.adopt(&world.authorities);
         self.0.metrics.revision.set(i64::try_from(world.revision).unwrap_or(i64::MAX));
         let settings = Arc::clone(&self.effective().settings);
         self.editions().publish(Arc::clone(&world), settings, self.now());
@@ -348,8 +360,22 @@ impl App {
         &self.0.blobs
     }
 
-    pub(crate) fn authority(&self) -> &Authority {
-        &self.0.authority
+    /// Who vouches, as of now.
+    pub(crate) fn authority(&self) -> Arc<Authorities> {
+        Arc::clone(&self.0.authorities.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Rings when control's CAs are others than before.
+    pub(crate) fn trust_changed(&self) -> &Notify {
+        &self.0.trust
+    }
+
+    pub(crate) fn renewing(&self) -> &Notify {
+        &self.0.renewing
+    }
+
+    pub(crate) fn rotating(&self) -> &Notify {
+        &self.0.rotating
     }
 
     fn access(&self) -> &Access {

@@ -108,12 +108,36 @@ pub struct MachinesConfig {
     pub names: Vec<String>,
     /// Connections served at once; more wait in the kernel's queue.
     pub connections_max: usize,
+    /// How long a machine's certificate is valid. Machines renew theirs after two thirds.
+    pub certificate_ms: u64,
+    /// How long a CA that was replaced stays trusted at least, for those who have only that one.
+    pub ca_overlap_ms: u64,
+}
+
+impl MachinesConfig {
+    /// Where machines find this port, as far as can be told from here.
+    pub(crate) fn url(&self) -> String {
+        let ip = self.listen.address.ip();
+        let name = self.names.iter().find(|name| *name != "localhost").cloned();
+        let host = name.unwrap_or_else(|| match ip {
+            ip if ip.is_unspecified() => "localhost".to_owned(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+            ip => ip.to_string(),
+        });
+        format!("https://{host}:{}", self.listen.address.port())
+    }
 }
 
 impl Default for MachinesConfig {
     fn default() -> Self {
         let listen = TcpListen::on((Ipv4Addr::LOCALHOST, 8444).into());
-        Self { listen, names: vec!["localhost".to_owned()], connections_max: 2048 }
+        Self {
+            listen,
+            names: vec!["localhost".to_owned()],
+            connections_max: 2048,
+            certificate_ms: 30 * DAY_MS,
+            ca_overlap_ms: 7 * DAY_MS,
+        }
     }
 }
 
@@ -301,6 +325,7 @@ impl ControlConfig {
             ("machines.connections_max", self.machines.connections_max as u64),
             ("events.keep_max", self.events.keep_max),
             ("events.streams_max", self.events.streams_max as u64),
+            ("machines.certificate_ms", self.machines.certificate_ms),
             ("blobs.collect_interval_ms", self.blobs.collect_interval_ms),
             ("blobs.cache_bytes", self.blobs.cache_bytes),
             ("blobs.url_expires_ms", self.blobs.url_expires_ms / 1000),

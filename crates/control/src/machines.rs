@@ -1,12 +1,14 @@
 //! How do machines talk to control?
 //!
-//! `join` makes a machine one of the fleet, `watch` tells it its state as it changes, `report`
-//! hears it, `content` gives it blobs, `refill` takes some back. Every route but join is for machines that present a
+//! `join` makes a machine one of the fleet and `renew` keeps it in, `watch` tells it its state as it
+//! changes, `report` hears it, `content` gives it blobs, `refill` takes some back. Every route but
+//! join is for machines that present a
 //! certificate of control's CA, and [`Machine`] is the proof.
 
 mod content;
 mod join;
 mod refill;
+mod renew;
 mod report;
 mod watch;
 
@@ -19,15 +21,15 @@ use axum::{
 
 use crate::{
     api::{guard, problem::Refusal},
-    app::App,
-    ca::Identity,
+    app::{App, AppError},
+    ca::Presented,
     store::MachineRow,
 };
 
 /// Who is at the other end of a connection, as its client certificate says. An extension of every
 /// request on the machine port; `None` without a certificate.
 #[derive(Clone, Debug)]
-pub(crate) struct Peer(pub(crate) Option<Identity>);
+pub(crate) struct Peer(pub(crate) Option<Presented>);
 
 /// A machine that has joined and was not removed since.
 #[derive(Clone, Debug)]
@@ -37,6 +39,7 @@ pub(crate) struct Machine(pub(crate) MachineRow);
 pub(crate) fn router(app: App) -> Router {
     let routes = Router::new()
         .route("/machine/v1/join", post(join::join))
+        .route("/machine/v1/renew", post(renew::renew))
         .route("/machine/v1/watch", get(watch::watch))
         .route("/machine/v1/report", post(report::report))
         .route("/machine/v1/packs", post(content::pack).put(refill::pack))
@@ -51,18 +54,23 @@ impl FromRequestParts<App> for Machine {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
         let peer = parts.extensions.get::<Peer>().and_then(|peer| peer.0.clone());
-        let identity = peer.ok_or_else(|| {
+        let presented = peer.ok_or_else(|| {
             let why = "this route is for machines; join first and present the certificate";
             Refusal::new(StatusCode::UNAUTHORIZED, "certificate_required", why)
         })?;
+        if presented.not_after <= app.now() {
+            let why = format!(
+                "this machine's certificate ended at {}; join with a new token",
+                presented.not_after
+            );
+            return Err(Refusal::new(StatusCode::UNAUTHORIZED, "certificate_expired", why));
+        }
+        let identity = presented.identity;
         let world = app.world();
         let known = world.machine(&identity.name).filter(|row| row.id == identity.id);
         match known {
             Some(row) => Ok(Machine(row.clone())),
-            None => {
-                let why = "this machine was removed or has joined again; join with a new token";
-                Err(Refusal::new(StatusCode::FORBIDDEN, "machine_removed", why))
-            }
+            None => Err(AppError::MachineRemoved(identity.name).into()),
         }
     }
 }

@@ -3,10 +3,11 @@
 //! Each pass compares and acts and is told nothing about what changed; doing it twice does no
 //! harm, so a lost wake-up costs a delay and never a wrong result. `progress` lets releases go
 //! live, `expiry` ends what is over, `events` follows and bounds the log of events, `webhooks` tells
-//! of them, `renewal` replaces certificates of the own CA, `acme` asks public CAs, `proving` has an
-//! edge try what they made, `tickets` makes keys for TLS sessions, `refill` finds blobs that are
-//! missing, `collection` gives disk back, `cache` keeps folder and bucket in line, `scrub` finds damaged
-//! blobs, `books` keeps control's own records and `health` says whether control can write.
+//! of them, `renewal` replaces certificates of the own CA, `own` those of control and `rotation` that
+//! CA, `acme` asks public CAs, `proving` has an edge try what they made, `tickets` makes keys for TLS
+//! sessions, `refill` finds blobs that are missing, `collection` gives disk back, `cache` keeps folder
+//! and bucket in line, `scrub` finds damaged blobs, `books` keeps control's own records and `health`
+//! says whether control can write.
 
 pub(crate) mod acme;
 pub(crate) mod books;
@@ -15,10 +16,12 @@ pub(crate) mod collection;
 pub(crate) mod events;
 pub(crate) mod expiry;
 pub(crate) mod health;
+pub(crate) mod own;
 pub(crate) mod progress;
 pub(crate) mod proving;
 pub(crate) mod refill;
 pub(crate) mod renewal;
+pub(crate) mod rotation;
 pub(crate) mod scrub;
 pub(crate) mod tickets;
 pub(crate) mod webhooks;

@@ -17,10 +17,14 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::{ca::Identity, machines::Peer};
+use crate::{
+    app::App,
+    ca::{Port, Presented},
+    machines::Peer,
+};
 
 /// Where a request comes from, as its connection says.
 #[derive(Clone, Copy, Debug)]
@@ -46,10 +50,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Service {
     /// In logs and among tasks.
     pub(crate) name: &'static str,
-    pub(crate) tls: TlsAcceptor,
+    pub(crate) tls: Arc<Port>,
     pub(crate) router: Router,
     pub(crate) places: Arc<Semaphore>,
     pub(crate) first_request_timeout: Duration,
+    /// Knows when what a client has shown is void: then its connection ends, whatever is on it.
+    pub(crate) judge: Option<App>,
 }
 
 /// Accepts until the tasks are told to stop.
@@ -85,7 +91,7 @@ async fn connection(
     // Without it small frames wait for acknowledgements: an activation would be told late.
     let _ = stream.set_nodelay(true);
     let Ok(remote) = stream.peer_addr() else { return };
-    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, service.tls.accept(stream));
+    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, service.tls.acceptor().accept(stream));
     let stream = match tasks.stopping().run_until_cancelled(handshake).await {
         Some(Ok(Ok(stream))) => stream,
         Some(Ok(Err(error))) => {
@@ -94,7 +100,8 @@ async fn connection(
         }
         Some(Err(_)) | None => return,
     };
-    let peer = Peer(identity(&stream));
+    let presented = presented(&stream);
+    let peer = Peer(presented.clone());
     let router = TowerToHyperService::new(
         service.router.layer(Extension(peer)).layer(Extension(Remote(remote.ip()))),
     );
@@ -112,6 +119,10 @@ async fn connection(
         () = tasks.stopping().cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
+        }
+        () = void(service.judge.as_ref(), presented.as_ref()) => {
+            tracing::info!("a connection ends: the certificate that opened it is void");
+            return;
         }
         () = silence(&asked, service.first_request_timeout) => {
             tracing::debug!("a client of the {} listener asked for nothing", service.name);
@@ -149,9 +160,17 @@ fn http() -> auto::Builder<TokioExecutor> {
     builder
 }
 
-fn identity(stream: &TlsStream<TcpStream>) -> Option<Identity> {
+fn presented(stream: &TlsStream<TcpStream>) -> Option<Presented> {
     let (_, session) = stream.get_ref();
-    Identity::of(session.peer_certificates()?.first()?)
+    Presented::of(session.peer_certificates()?.first()?)
+}
+
+/// Ends when the client must go although it was let in.
+async fn void(judge: Option<&App>, presented: Option<&Presented>) {
+    match (judge, presented) {
+        (Some(app), Some(presented)) => app.void(presented).await,
+        _ => std::future::pending().await,
+    }
 }
 
 #[cfg(test)]
@@ -162,26 +181,28 @@ mod tests {
     use tokio_rustls::TlsConnector;
 
     use super::*;
-    use crate::ca::{Authority, Keys, api_config};
+    use crate::ca::{Authorities, Authority, api_config, certified};
 
     #[tokio::test]
     async fn a_client_that_asks_for_nothing_loses_its_place() {
         let now = std::time::SystemTime::now().into();
-        let authority = Authority::open(&Authority::generate(now).unwrap()).unwrap();
+        let authority =
+            Authorities::open(vec![Authority::generate(1, None, now).unwrap()]).unwrap();
         let own = authority.issue(&["localhost".to_owned()], now).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let service = Service {
             name: "api",
-            tls: TlsAcceptor::from(Arc::new(api_config(Keys::new(&own).unwrap()).unwrap())),
+            tls: Port::new(api_config(certified(&own).unwrap()).unwrap()),
             router: Router::new(),
             places: Arc::new(Semaphore::new(1)),
             first_request_timeout: Duration::from_millis(50),
+            judge: None,
         };
         let tasks = Tasks::new();
         tasks.spawn("api", accept(listener, service, tasks.clone()));
 
-        let ca = CertificateDer::from_pem_slice(authority.certificate_pem().as_bytes()).unwrap();
+        let ca = CertificateDer::from_pem_slice(authority.bundle_pem().as_bytes()).unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(ca).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

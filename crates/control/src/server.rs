@@ -19,21 +19,33 @@ use tokio::{
     net::TcpListener,
     sync::{Notify, Semaphore},
 };
-use tokio_rustls::TlsAcceptor;
 
 use crate::{
     api,
-    app::{App, AppError, Effective, Parts, Secret, random},
+    app::{App, AppError, Effective, Parts, Secret, load_or_make, random},
     blobs::{Blobs, Remote, RemoteError, blocking},
-    ca::{Authority, CaError, Issued, Keys, TlsError, api_config, machine_config},
     config::{ControlConfig, InvalidConfig},
     controls::{Campaign, Colleagues, Leader},
     machines,
     metrics::ControlMetrics,
     reconcile::{
-        self, Reconcile, acme::Acme, books::Books, cache::Cache, collection::Collection,
-        events::Events, expiry::Expiry, health::Health, progress::Progress, proving::Proving,
-        refill::Refill, renewal::Renewal, scrub::Scrub, tickets::Tickets, webhooks::Webhooks,
+        self, Reconcile,
+        acme::Acme,
+        books::Books,
+        cache::Cache,
+        collection::Collection,
+        events::Events,
+        expiry::Expiry,
+        health::Health,
+        own::{Own, OwnError},
+        progress::Progress,
+        proving::Proving,
+        refill::Refill,
+        renewal::Renewal,
+        rotation::Rotation,
+        scrub::Scrub,
+        tickets::Tickets,
+        webhooks::Webhooks,
     },
     request::Actor,
     seal::{KeyFileError, Seal},
@@ -73,9 +85,7 @@ pub enum StartError {
     )]
     BucketLeft { missing: usize },
     #[error("control's own certificates cannot be made")]
-    Authority(#[from] CaError),
-    #[error("control's listeners have no TLS")]
-    Tls(#[from] TlsError),
+    Own(#[from] OwnError),
     #[error("there is no database {file}; is this the configuration of a control that has run?", file = file.display())]
     NoDatabase { file: PathBuf },
     #[error("{file} cannot be written", file = file.display())]
@@ -115,32 +125,32 @@ impl Role for ControlServer {
         let apis = apis.collect::<Result<Vec<_>, _>>()?;
         let machine_port = context.sockets.tcp("machines", &config.machines.listen)?;
         let (app, campaign) = open(effective, &context).await?;
-        let own = app.authority().issue(&config.certificate_names(), app.now())?;
-        let keys = Keys::new(&own)?;
+        let own = Own::new(app.clone(), config.state_dir.join(CA_FILE))?;
 
         let mut listeners = Vec::new();
         let api = Service {
             name: "api",
-            tls: TlsAcceptor::from(Arc::new(api_config(Arc::clone(&keys))?)),
+            tls: Arc::clone(&own.api),
             router: api::router(app.clone()),
             places: Arc::new(Semaphore::new(config.api.connections_max)),
             first_request_timeout: FIRST_REQUEST_TIMEOUT,
+            judge: None,
         };
         for listener in apis {
             listeners.push(serve(listener, api.clone(), &context)?);
         }
-        let ca_pem = app.authority().certificate_pem();
         let machines = Service {
             name: "machines",
-            tls: TlsAcceptor::from(Arc::new(machine_config(Arc::clone(&keys), ca_pem)?)),
+            tls: Arc::clone(&own.machines),
             router: machines::router(app.clone()),
             places: Arc::new(Semaphore::new(config.machines.connections_max)),
             first_request_timeout: FIRST_REQUEST_TIMEOUT,
+            judge: Some(app.clone()),
         };
         listeners.push(serve(machine_port, machines, &context)?);
         let colleagues = Colleagues::meet(app.clone()).await?;
         act_as_one(&app, &context, campaign, colleagues);
-        reconcile_all(&app, &context, keys, &own);
+        reconcile_all(&app, &context, own);
         Ok(Self { app, context, listeners, _state: state })
     }
 
@@ -175,17 +185,8 @@ async fn open(effective: Effective, context: &Context) -> Result<(App, Campaign)
     let store = Store::open(config.database.url.as_deref(), &database, seal).await?;
     let blobs = open_blobs(config, &store, context).await?;
     let now = context.clock.now().into();
-    let row = match store.authority().await? {
-        Some(row) => row,
-        None => {
-            let row = Authority::generate(now)?;
-            store.insert_authority(&row).await?;
-            row
-        }
-    };
-    let authority = Authority::open(&row)?;
-    let ca_pem = row.certificate_pem.clone();
-    write(&dir, CA_FILE, ca_pem, nigh_durable::write).await?;
+    let authorities = load_or_make(&store, now).await?;
+    write(&dir, CA_FILE, authorities.bundle_pem(), nigh_durable::write).await?;
     if store.has_no_tokens().await? {
         create_admin(&store, &dir, now).await?;
     }
@@ -196,7 +197,7 @@ async fn open(effective: Effective, context: &Context) -> Result<(App, Campaign)
         store,
         leader,
         blobs,
-        authority,
+        authorities,
         clock: context.clock.clone(),
         metrics: ControlMetrics::register(&context.metrics),
         version: env!("CARGO_PKG_VERSION"),
@@ -315,7 +316,7 @@ fn serve(
 }
 
 /// Every pass, each in a task of its own.
-fn reconcile_all(app: &App, context: &Context, keys: Arc<Keys>, own: &Issued) {
+fn reconcile_all(app: &App, context: &Context, own: Own) {
     let database = context.readiness.condition("database", "not written yet");
     let disk = context.readiness.condition("blobs", "not written yet");
     let stop = context.tasks.stopping();
@@ -344,7 +345,9 @@ fn reconcile_all(app: &App, context: &Context, keys: Arc<Keys>, own: &Issued) {
     spawn(context, Events(app.clone()));
     spawn(context, Expiry(app.clone()));
     spawn(context, Books(app.clone()));
-    spawn(context, Renewal::new(app.clone(), keys, own));
+    spawn_woken(context, app, own, App::trust_changed);
+    spawn_woken(context, app, Rotation(app.clone()), App::rotating);
+    spawn_woken(context, app, Renewal(app.clone()), App::renewing);
     spawn(context, Collection::new(app.clone()));
     spawn(context, Scrub::new(app.clone()));
     let (refill, stop_refill) = (app.clone(), stop.clone());
@@ -359,6 +362,12 @@ fn reconcile_all(app: &App, context: &Context, keys: Arc<Keys>, own: &Issued) {
     if config.enabled {
         spawn(context, variants::Variants::new(app.clone(), config.threads));
     }
+}
+
+/// A pass that something of the app wakes.
+fn spawn_woken<T: Reconcile>(context: &Context, app: &App, task: T, by: fn(&App) -> &Notify) {
+    let (app, stop) = (app.clone(), context.tasks.stopping().clone());
+    context.tasks.spawn(T::NAME, async move { reconcile::run(task, by(&app), stop).await });
 }
 
 /// A pass that runs by the clock alone.

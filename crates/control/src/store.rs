@@ -6,7 +6,7 @@
 
 mod acme;
 mod audit;
-mod authority;
+mod authorities;
 mod backup;
 mod bucket;
 mod candidates;
@@ -42,7 +42,7 @@ use sqlx::{
 
 pub(crate) use acme::{ChallengeKind, ChallengeRow, OrderRow};
 pub(crate) use audit::{AuditFilter, Deed};
-pub(crate) use authority::AuthorityRow;
+pub(crate) use authorities::AuthorityRow;
 pub(crate) use backup::{Cells, Columns, RowError};
 pub(crate) use bucket::{ObjectRow, PlaceRow};
 pub(crate) use candidates::CandidateRow;
@@ -121,7 +121,7 @@ impl Store {
             }
             None => open_sqlite(SqliteConnectOptions::new().filename(default_file)).await?,
         };
-        let authorities: i64 = query("SELECT count(*) FROM authority").scalar(&reader).await?;
+        let authorities: i64 = query("SELECT count(*) FROM authorities").scalar(&reader).await?;
         let seal = seal(authorities == 0)?;
         Ok(Self { writer, reader, seal })
     }

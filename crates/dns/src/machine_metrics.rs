@@ -21,6 +21,7 @@ impl Collector for MachineCollector {
     fn encode(&self, mut page: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let revision = self.replica.state().borrow().as_ref().map(|state| state.revision().0);
         let health = self.replica.health();
+        let not_after = self.replica.certificate_not_after();
         for (name, help, value) in [
             (
                 "nigh_machine_control_connected",
@@ -36,6 +37,16 @@ impl Collector for MachineCollector {
                 "nigh_machine_cpu_steal_ratio",
                 "CPU time that the host took away",
                 health.cpu_steal_ratio,
+            ),
+            (
+                "nigh_machine_certificate_not_after_seconds",
+                "When the certificate ends that this machine shows to control; 0 before it joined",
+                not_after.map_or(0.0, |end| end.unix_ms() as f64 / 1000.0),
+            ),
+            (
+                "nigh_machine_clock_ahead_seconds",
+                "How far this clock is ahead of control's; negative when it is behind",
+                self.replica.clock_ahead_ms().unwrap_or_default() as f64 / 1000.0,
             ),
         ] {
             let gauge = ConstGauge::new(value);

@@ -20,6 +20,7 @@ pub(crate) struct MachineCollector {
 impl Collector for MachineCollector {
     fn encode(&self, mut page: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let health = self.replica.health();
+        let not_after = self.replica.certificate_not_after();
         let revision = self.replica.state().borrow().as_ref().map(|state| state.revision().0);
         let usage = self.hot.usage();
         for (name, help, value) in [
@@ -37,6 +38,16 @@ impl Collector for MachineCollector {
                 "nigh_machine_cpu_steal_ratio",
                 "CPU time that the host took away",
                 health.cpu_steal_ratio,
+            ),
+            (
+                "nigh_machine_certificate_not_after_seconds",
+                "When the certificate ends that this machine shows to control; 0 before it joined",
+                not_after.map_or(0.0, |end| end.unix_ms() as f64 / 1000.0),
+            ),
+            (
+                "nigh_machine_clock_ahead_seconds",
+                "How far this clock is ahead of control's; negative when it is behind",
+                self.replica.clock_ahead_ms().unwrap_or_default() as f64 / 1000.0,
             ),
             ("nigh_edge_cache_bytes", "Bodies in memory", usage.bytes as f64),
             ("nigh_edge_cache_bodies", "Bodies in memory, by number", usage.bodies as f64),

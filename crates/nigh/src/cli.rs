@@ -86,6 +86,9 @@ pub(crate) enum Command {
     /// The machines that answer DNS
     #[command(subcommand)]
     Dns(commands::machine::DnsCommand),
+    /// Control's own CA, which clients and machines trust
+    #[command(subcommand)]
+    Ca(commands::ca::Command),
     /// The fleet at a glance
     Status,
     /// Lint a folder's _redirects, _headers and nigh.toml without pushing it

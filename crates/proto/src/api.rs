@@ -440,6 +440,12 @@ pub struct MachineView {
     pub health: Health,
     pub joined_at: Timestamp,
     pub last_seen_at: Option<Timestamp>,
+    /// When its newest certificate ends.
+    #[serde(default)]
+    pub certificate_not_after: Option<Timestamp>,
+    /// How far its clock is ahead of control's; negative when it is behind.
+    #[serde(default)]
+    pub clock_ahead_ms: i64,
 }
 
 /// `POST /v1/join-tokens`.
@@ -458,8 +464,61 @@ pub struct NewJoinToken {
 /// A join token; it is shown once.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct JoinTokenCreated {
+    /// With the fingerprint of control's CA behind a dot: a machine needs no CA file to join.
     pub token: String,
     pub expires_at: Timestamp,
+    /// Where machines reach control, as far as its configuration tells.
+    #[serde(default)]
+    pub control_url: String,
+}
+
+/// `GET /v1/ca`: whom clients and machines trust.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CaView {
+    /// Every CA that is trusted, PEM, the newest first: what `NIGH_CA_FILE` should hold.
+    pub bundle_pem: String,
+    /// The newest first.
+    pub authorities: Vec<AuthorityView>,
+    /// Machines that are here and do not trust the next CA yet: control waits for them.
+    pub waiting_for: Vec<MachineName>,
+}
+
+/// One of control's CAs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AuthorityView {
+    pub number: i64,
+    pub stage: AuthorityStage,
+    /// When it came to that stage.
+    pub since: Timestamp,
+    /// BLAKE3 of its certificate.
+    pub fingerprint: Digest,
+    /// When its own certificate ends.
+    pub not_after: Timestamp,
+    /// Machines whose newest certificate it signed.
+    pub machines: Vec<MachineName>,
+}
+
+/// How far a CA is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthorityStage {
+    /// Machines come to trust it and get their certificates from it.
+    Next,
+    /// It signs everything.
+    Current,
+    /// It signs nothing and is trusted until nobody needs it.
+    Retired,
+}
+
+impl AuthorityStage {
+    /// The word in the database and in JSON.
+    pub const fn label(self) -> &'static str {
+        match self {
+            AuthorityStage::Next => "next",
+            AuthorityStage::Current => "current",
+            AuthorityStage::Retired => "retired",
+        }
+    }
 }
 
 /// `POST /v1/tokens`.

@@ -1,5 +1,5 @@
-//! What a machine tells control: `POST /machine/v1/join` once, `POST /machine/v1/report` on every
-//! change and at least every [`REPORT_MS`].
+//! What a machine tells control: `POST /machine/v1/join` once, `POST /machine/v1/renew` before its
+//! certificate ends, `POST /machine/v1/report` on every change and at least every [`REPORT_MS`].
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -44,16 +44,47 @@ pub struct JoinRequest {
     /// PKCS #10 certificate request, PEM: the machine's key never leaves it.
     pub csr_pem: String,
     pub about: MachineAbout,
+    /// The machine's clock: with one that is far off a certificate would be of no use.
+    #[serde(default)]
+    pub sent_at: Option<Timestamp>,
 }
 
-/// The answer to a join.
+/// `POST /machine/v1/renew`: a machine of the fleet asks for its next certificate.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RenewRequest {
+    /// PKCS #10 certificate request, PEM, of a key that was made for it.
+    pub csr_pem: String,
+    /// The machine's clock.
+    pub sent_at: Timestamp,
+}
+
+/// The answer to a join or a renewal.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct JoinResponse {
     pub name: MachineName,
     /// The machine's certificate, PEM.
     pub certificate_pem: String,
-    /// Control's CA, PEM.
+    /// Every CA that is to be trusted as control's, PEM, the newest first.
     pub ca_pem: String,
+}
+
+/// On the answer to a report: what control's clock says, RFC 3339.
+pub const CONTROL_TIME: &str = "nigh-time";
+/// How many CAs a machine may trust at once.
+pub const AUTHORITIES_MAX: usize = 8;
+
+/// Who says this, and what it can prove and believes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Credentials {
+    /// Drawn at every start: two machines with one identity differ in it. 0 when not told.
+    #[serde(default)]
+    pub instance: u64,
+    /// BLAKE3 of the DER of every CA that the machine trusts; at most [`AUTHORITIES_MAX`].
+    #[serde(default)]
+    pub trusts: Vec<Digest>,
+    /// When the certificate that it presents ends.
+    #[serde(default)]
+    pub not_after: Option<Timestamp>,
 }
 
 /// What a machine knows of itself from its own configuration.
@@ -94,6 +125,8 @@ pub struct Report {
     pub health: Health,
     /// The machine's clock, so that control can warn of one that is wrong.
     pub sent_at: Timestamp,
+    #[serde(default)]
+    pub credentials: Credentials,
 }
 
 /// One site on an edge.

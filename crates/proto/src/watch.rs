@@ -28,6 +28,17 @@ pub enum Frame {
     Change { change: Change },
     /// Control is alive and the machine is up to date.
     Heartbeat { revision: Revision },
+    /// What the machine is to trust from now on, if it differs from what it said it does.
+    Trust { trust: Trust },
+}
+
+/// Whose word is control's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trust {
+    /// Every CA of control, PEM, the newest first.
+    pub ca_pem: String,
+    /// Whether the machine is to renew its certificate now: it ends soon, or its CA does.
+    pub renew: bool,
 }
 
 /// Written out since states stay as they were written, which a tagged enum does not let them.
@@ -42,14 +53,20 @@ impl<'de> Deserialize<'de> for Frame {
             change: Option<Change>,
             #[serde(default)]
             revision: Option<Revision>,
+            #[serde(default)]
+            trust: Option<Trust>,
         }
         let missing = |field| move || D::Error::missing_field(field);
-        let Line { kind, state, change, revision } = Line::deserialize(deserializer)?;
+        let Line { kind, state, change, revision, trust } = Line::deserialize(deserializer)?;
         Ok(match kind.as_str() {
             "state" => Frame::State { state: state.ok_or_else(missing("state"))? },
             "change" => Frame::Change { change: change.ok_or_else(missing("change"))? },
             "heartbeat" => Frame::Heartbeat { revision: revision.ok_or_else(missing("revision"))? },
-            kind => return Err(D::Error::unknown_variant(kind, &["state", "change", "heartbeat"])),
+            "trust" => Frame::Trust { trust: trust.ok_or_else(missing("trust"))? },
+            kind => {
+                let known = &["state", "change", "heartbeat", "trust"];
+                return Err(D::Error::unknown_variant(kind, known));
+            }
         })
     }
 }
@@ -66,6 +83,7 @@ mod tests {
             Frame::State { state },
             Frame::Change { change },
             Frame::Heartbeat { revision: Revision(3) },
+            Frame::Trust { trust: Trust { ca_pem: "pem".to_owned(), renew: true } },
         ] {
             let text = serde_json::to_string(&frame).unwrap();
             assert_eq!(serde_json::from_str::<Frame>(&text).unwrap(), frame);
@@ -74,7 +92,7 @@ mod tests {
 
     #[test]
     fn what_is_half_a_frame_or_none_is_refused() {
-        for kind in ["state", "change", "heartbeat", "order"] {
+        for kind in ["state", "change", "heartbeat", "trust", "order"] {
             let half = format!("{{\"kind\":\"{kind}\"}}");
             assert!(serde_json::from_str::<Frame>(&half).is_err(), "{half}");
         }

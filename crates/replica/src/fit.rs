@@ -99,7 +99,9 @@ fn drop_sites(report: &mut Report, bytes: usize) -> serde_json::Result<()> {
 mod tests {
     use nigh_proto::{
         Digest, ReleaseId, Timestamp,
-        report::{CertificateReport, Health, MachineAbout, MachineRole, Ports, StageFailure},
+        report::{
+            CertificateReport, Credentials, Health, MachineAbout, MachineRole, Ports, StageFailure,
+        },
     };
     use proptest::prelude::*;
 
@@ -132,7 +134,15 @@ mod tests {
             version: "1".to_owned(),
         };
         let (health, sent_at) = (Health::default(), Timestamp::default());
-        Report { about, revision: None, sites, certificates: Vec::new(), health, sent_at }
+        Report {
+            about,
+            revision: None,
+            sites,
+            certificates: Vec::new(),
+            health,
+            sent_at,
+            credentials: Credentials::default(),
+        }
     }
 
     fn read(fitted: &Fitted) -> Report {

@@ -1,7 +1,9 @@
 //! Who is this machine?
 //!
-//! Its key is made here on the first start and never leaves. `cert.pem` is written last, so a
-//! machine with a certificate has all it needs to prove who it is.
+//! Its keys are made here and never leave. `key.pem` is what it joins with. `machine.pem` is its
+//! key and certificate in one file, so that no crash leaves one without the other; a renewed pair
+//! is `next.pem` until it has been seen to work, then it takes the place of the old one. `ca.pem`
+//! holds the CAs that are trusted as control's, and `withdrawn` names those that were.
 
 use std::{
     io,
@@ -9,23 +11,30 @@ use std::{
 };
 
 use nigh_durable as durable;
-use nigh_proto::MachineName;
+use nigh_proto::{Digest, MachineName, Timestamp, report::AUTHORITIES_MAX};
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+
+/// How many CAs are remembered as withdrawn.
+const WITHDRAWN_MAX: usize = 32;
 
 /// What a machine keeps in `identity/`.
 #[derive(Clone)]
 pub(crate) struct Identity {
     dir: PathBuf,
+    /// What it joins with.
     key_pem: String,
     membership: Option<Membership>,
+    candidate: Option<Membership>,
+    withdrawn: Vec<Digest>,
 }
 
-/// What joining brings.
-#[derive(Clone, Debug)]
+/// What joining or renewing brings.
+#[derive(Clone)]
 pub(crate) struct Membership {
-    /// Leaf first, PEM.
-    pub(crate) certificate_pem: String,
-    /// Control's CA, PEM.
+    /// The key and its certificate, leaf first, PEM.
+    pub(crate) pair_pem: String,
+    /// Control's CAs, PEM.
     pub(crate) ca_pem: String,
 }
 
@@ -48,9 +57,35 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> IdentityError {
     move |source| IdentityError::File { path, source }
 }
 
+impl Membership {
+    pub(crate) fn new(key_pem: &str, certificate_pem: &str, ca_pem: String) -> Self {
+        Membership { pair_pem: format!("{}\n{certificate_pem}", key_pem.trim_end()), ca_pem }
+    }
+
+    /// From when until when the certificate is valid; `None` when it cannot be read.
+    pub(crate) fn validity(&self) -> Option<(Timestamp, Timestamp)> {
+        let der = CertificateDer::from_pem_slice(self.pair_pem.as_bytes()).ok()?;
+        let (_, certificate) = x509_parser::parse_x509_certificate(&der).ok()?;
+        let validity = certificate.validity();
+        let moment = |time: x509_parser::time::ASN1Time| {
+            Timestamp::from_unix_ms(time.timestamp().saturating_mul(1000))
+        };
+        Some((moment(validity.not_before), moment(validity.not_after)))
+    }
+
+    /// BLAKE3 of the DER of every CA.
+    pub(crate) fn trusts(&self) -> Vec<Digest> {
+        fingerprints(&self.ca_pem)
+    }
+}
+
+fn fingerprints(ca_pem: &str) -> Vec<Digest> {
+    let certificates = CertificateDer::pem_slice_iter(ca_pem.as_bytes()).flatten();
+    certificates.take(AUTHORITIES_MAX).map(|der| Digest::of(&der)).collect()
+}
+
 impl Identity {
-    /// Reads the identity in `state_dir`, making the key if there is none. A certificate without
-    /// its key proves nothing and is dropped: the machine joins again.
+    /// Reads the identity in `state_dir`, making the key to join with if there is none.
     pub(crate) fn load_or_make(state_dir: &Path) -> Result<Self, IdentityError> {
         let dir = state_dir.join("identity");
         durable::create_dir(&dir).map_err(at(&dir))?;
@@ -59,12 +94,16 @@ impl Identity {
             Some(key_pem) => key_pem,
             None => make_key(&dir)?,
         };
-        let certificate_pem = read_text(&dir.join("cert.pem"))?;
         let ca_pem = read_text(&dir.join("ca.pem"))?;
-        let membership = certificate_pem
-            .zip(ca_pem)
-            .map(|(certificate_pem, ca_pem)| Membership { certificate_pem, ca_pem });
-        Ok(Identity { dir, key_pem, membership })
+        let member = |pair: Option<String>| {
+            let (pair_pem, ca_pem) = (pair?, ca_pem.clone()?);
+            Some(Membership { pair_pem, ca_pem })
+        };
+        let membership = member(read_text(&dir.join("machine.pem"))?);
+        let candidate = member(read_text(&dir.join("next.pem"))?);
+        let withdrawn = read_text(&dir.join("withdrawn"))?.unwrap_or_default();
+        let withdrawn = withdrawn.lines().filter_map(|line| line.parse().ok()).collect();
+        Ok(Identity { dir, key_pem, membership, candidate, withdrawn })
     }
 
     pub(crate) fn key_pem(&self) -> &str {
@@ -76,28 +115,95 @@ impl Identity {
         self.membership.as_ref()
     }
 
-    /// A certificate request for `name` (RFC 2986), PEM.
-    pub(crate) fn request_pem(&self, name: &MachineName) -> Result<String, IdentityError> {
-        let key = KeyPair::from_pem(&self.key_pem)?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, name.as_str());
-        Ok(params.serialize_request(&key)?.pem()?)
+    /// CAs that control has withdrawn: no file of the operator brings them back.
+    pub(crate) fn withdrawn(&self) -> &[Digest] {
+        &self.withdrawn
     }
 
-    /// This machine as it would be with what joining brought.
+    /// A certificate request for `name` (RFC 2986), PEM, with the key to join with.
+    pub(crate) fn request_pem(&self, name: &MachineName) -> Result<String, IdentityError> {
+        Ok(request_of(name, &KeyPair::from_pem(&self.key_pem)?)?)
+    }
+
+    /// A new key and a certificate request with it, PEM.
+    pub(crate) fn next_request(name: &MachineName) -> Result<(String, String), IdentityError> {
+        let key = KeyPair::generate()?;
+        let request = request_of(name, &key)?;
+        Ok((key.serialize_pem(), request))
+    }
+
+    /// This machine as it would be with what joining or renewing brought.
     pub(crate) fn with(&self, membership: Membership) -> Self {
-        Identity { membership: Some(membership), ..self.clone() }
+        Identity { membership: Some(membership), candidate: None, ..self.clone() }
+    }
+
+    /// This machine with the pair that was not seen to work yet, if there is one.
+    pub(crate) fn as_candidate(&self) -> Option<Self> {
+        self.candidate.clone().map(|candidate| self.with(candidate))
     }
 
     /// Keeps what joining brought, the certificate last.
     pub(crate) fn keep(&mut self, membership: Membership) -> Result<(), IdentityError> {
-        let (ca, certificate) = (self.dir.join("ca.pem"), self.dir.join("cert.pem"));
-        durable::write(&ca, membership.ca_pem.as_bytes()).map_err(at(&ca))?;
-        durable::write(&certificate, membership.certificate_pem.as_bytes())
-            .map_err(at(&certificate))?;
+        self.trust(&membership.ca_pem)?;
+        let path = self.dir.join("machine.pem");
+        durable::write_secret(&path, membership.pair_pem.as_bytes()).map_err(at(&path))?;
         self.membership = Some(membership);
+        self.drop_candidate()
+    }
+
+    /// Keeps what renewing brought beside what is in use.
+    pub(crate) fn keep_candidate(&mut self, candidate: Membership) -> Result<(), IdentityError> {
+        let path = self.dir.join("next.pem");
+        durable::write_secret(&path, candidate.pair_pem.as_bytes()).map_err(at(&path))?;
+        self.candidate = Some(candidate);
         Ok(())
+    }
+
+    /// The candidate works: it takes the place of what was in use.
+    pub(crate) fn promote(&mut self) -> Result<(), IdentityError> {
+        match self.candidate.clone() {
+            Some(candidate) => self.keep(candidate),
+            None => Ok(()),
+        }
+    }
+
+    /// Forgets a candidate.
+    pub(crate) fn drop_candidate(&mut self) -> Result<(), IdentityError> {
+        self.candidate = None;
+        let path = self.dir.join("next.pem");
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(&path)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Trusts these CAs as control's from now on, and none that was trusted before besides.
+    pub(crate) fn trust(&mut self, ca_pem: &str) -> Result<(), IdentityError> {
+        let now = fingerprints(ca_pem);
+        let before = self.membership.as_ref().map(Membership::trusts).unwrap_or_default();
+        let mut withdrawn = self.withdrawn.clone();
+        withdrawn.retain(|known| !now.contains(known));
+        withdrawn.extend(before.into_iter().filter(|known| !now.contains(known)));
+        let surplus = withdrawn.len().saturating_sub(WITHDRAWN_MAX);
+        withdrawn.drain(..surplus);
+        let path = self.dir.join("ca.pem");
+        durable::write(&path, ca_pem.as_bytes()).map_err(at(&path))?;
+        if withdrawn != self.withdrawn {
+            let path = self.dir.join("withdrawn");
+            let text: String = withdrawn.iter().map(|known| format!("{known}\n")).collect();
+            durable::write(&path, text.as_bytes()).map_err(at(&path))?;
+            self.withdrawn = withdrawn;
+        }
+        for member in self.membership.iter_mut().chain(&mut self.candidate) {
+            member.ca_pem = ca_pem.to_owned();
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Membership {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Membership").field("ca_pem", &self.ca_pem).finish_non_exhaustive()
     }
 }
 
@@ -106,6 +212,13 @@ impl std::fmt::Debug for Identity {
         // Never the key.
         f.debug_struct("Identity").field("dir", &self.dir).finish_non_exhaustive()
     }
+}
+
+fn request_of(name: &MachineName, key: &KeyPair) -> Result<String, rcgen::Error> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name.as_str());
+    params.serialize_request(key)?.pem()
 }
 
 fn load_key(path: &Path) -> Result<Option<String>, IdentityError> {
@@ -117,15 +230,7 @@ fn load_key(path: &Path) -> Result<Option<String>, IdentityError> {
 }
 
 fn make_key(dir: &Path) -> Result<String, IdentityError> {
-    let (key, certificate) = (dir.join("key.pem"), dir.join("cert.pem"));
-    match std::fs::remove_file(&certificate) {
-        Ok(()) => {
-            let path = certificate.display();
-            tracing::error!("the key of {path} is gone; this machine has to join again");
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(at(&certificate)(error)),
-    }
+    let key = dir.join("key.pem");
     let pem = KeyPair::generate()?.serialize_pem();
     durable::write_secret(&key, pem.as_bytes()).map_err(at(&key))?;
     Ok(pem)
@@ -143,18 +248,18 @@ mod tests {
 
     use super::*;
 
-    fn membership() -> Membership {
-        Membership { certificate_pem: "leaf".to_owned(), ca_pem: "ca".to_owned() }
+    fn ca(name: &str) -> String {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().pem()
     }
 
-    #[test]
-    fn a_certificate_whose_key_is_gone_is_dropped_with_it() {
-        let dir = tempfile::tempdir().unwrap();
-        Identity::load_or_make(dir.path()).unwrap().keep(membership()).unwrap();
-        std::fs::remove_file(dir.path().join("identity/key.pem")).unwrap();
-        for _ in 0..2 {
-            assert!(Identity::load_or_make(dir.path()).unwrap().membership().is_none());
-        }
+    fn membership(pair: &str) -> Membership {
+        Membership { pair_pem: pair.to_owned(), ca_pem: "ca".to_owned() }
+    }
+
+    fn pair_in(dir: &Path) -> Option<String> {
+        Some(Identity::load_or_make(dir).unwrap().membership()?.pair_pem.clone())
     }
 
     #[test]
@@ -170,14 +275,19 @@ mod tests {
     #[test]
     fn a_key_is_made_once_and_is_for_its_owner_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let first = Identity::load_or_make(dir.path()).unwrap();
+        let mut first = Identity::load_or_make(dir.path()).unwrap();
         let again = Identity::load_or_make(dir.path()).unwrap();
         assert_eq!(first.key_pem, again.key_pem);
         assert!(first.membership().is_none());
-        let key = dir.path().join("identity/key.pem");
-        assert_eq!(std::fs::metadata(key).unwrap().permissions().mode() & 0o777, 0o600);
-        let shown = format!("{first:?}");
-        assert!(!shown.contains("PRIVATE"), "{shown}");
+        first.keep(membership("pair")).unwrap();
+        first.keep_candidate(membership("next")).unwrap();
+        for name in ["key.pem", "machine.pem", "next.pem"] {
+            let file = dir.path().join("identity").join(name);
+            let mode = std::fs::metadata(file).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+        let shown = format!("{first:?} {:?}", first.membership());
+        assert!(!shown.contains("PRIVATE") && !shown.contains("pair"), "{shown}");
     }
 
     #[test]
@@ -186,9 +296,54 @@ mod tests {
         let mut identity = Identity::load_or_make(dir.path()).unwrap();
         let name = "fra1".parse().unwrap();
         assert!(identity.request_pem(&name).unwrap().contains("CERTIFICATE REQUEST"));
-        identity.keep(membership()).unwrap();
+        identity.keep(membership("pair")).unwrap();
+        assert_eq!(pair_in(dir.path()).as_deref(), Some("pair"));
+    }
+
+    #[test]
+    fn a_crash_between_any_two_writes_of_a_renewal_leaves_a_pair() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut identity = Identity::load_or_make(dir.path()).unwrap();
+        identity.keep(membership("old")).unwrap();
+        identity.keep_candidate(membership("new")).unwrap();
+        let crashed = Identity::load_or_make(dir.path()).unwrap();
+        assert_eq!(crashed.membership().unwrap().pair_pem, "old");
+        assert_eq!(crashed.as_candidate().unwrap().membership().unwrap().pair_pem, "new");
+        // As after the first write of `promote`.
+        std::fs::write(dir.path().join("identity/machine.pem"), "new").unwrap();
+        let mut crashed = Identity::load_or_make(dir.path()).unwrap();
+        crashed.promote().unwrap();
+        assert_eq!(pair_in(dir.path()).as_deref(), Some("new"));
+        assert!(Identity::load_or_make(dir.path()).unwrap().as_candidate().is_none());
+    }
+
+    #[test]
+    fn a_candidate_that_is_refused_is_forgotten_and_the_old_pair_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut identity = Identity::load_or_make(dir.path()).unwrap();
+        identity.keep(membership("old")).unwrap();
+        identity.keep_candidate(membership("new")).unwrap();
+        identity.drop_candidate().unwrap();
+        identity.drop_candidate().unwrap();
+        assert_eq!(pair_in(dir.path()).as_deref(), Some("old"));
+        assert!(Identity::load_or_make(dir.path()).unwrap().as_candidate().is_none());
+    }
+
+    #[test]
+    fn a_ca_that_was_withdrawn_is_remembered_until_it_is_trusted_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two) = (ca("one"), ca("two"));
+        let mut identity = Identity::load_or_make(dir.path()).unwrap();
+        identity.keep(Membership { ca_pem: one.clone(), ..membership("pair") }).unwrap();
+        identity.trust(&format!("{two}{one}")).unwrap();
+        assert_eq!(identity.membership().unwrap().trusts().len(), 2);
+        assert!(identity.withdrawn().is_empty());
+        identity.trust(&two).unwrap();
         let again = Identity::load_or_make(dir.path()).unwrap();
-        assert_eq!(again.membership().unwrap().certificate_pem, "leaf");
+        assert_eq!(again.withdrawn(), fingerprints(&one));
+        assert_eq!(again.membership().unwrap().trusts(), fingerprints(&two));
+        identity.trust(&one).unwrap();
+        assert_eq!(identity.withdrawn(), fingerprints(&two));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use nigh_proto::{
-    MachineName,
+    MachineName, Timestamp,
     report::{JoinRequest, JoinResponse, MachineAbout},
 };
 
@@ -31,6 +31,11 @@ pub(crate) enum JoinError {
     TokenFile { path: PathBuf, source: std::io::Error },
     #[error("{path} holds no join token; one begins with nigh_join_", path = path.display())]
     NoToken { path: PathBuf },
+    #[error(
+        "the join token in {path} does not end in a fingerprint; copy the whole of it, or make a new one",
+        path = path.display()
+    )]
+    NoPin { path: PathBuf },
     #[error("the join token in {path} is not accepted ({detail}); make a new one", path = path.display())]
     TokenRefused { path: PathBuf, detail: String },
     #[error("control knows this machine as {given}, the configuration says {wanted}")]
@@ -58,12 +63,25 @@ pub(crate) async fn join(
     control: &ControlConfig,
     identity: &mut Identity,
     about: &MachineAbout,
+    now: Timestamp,
 ) -> Result<(), JoinError> {
     let path = control.join_token_file.clone().ok_or(JoinError::NoTokenFile)?;
-    let token = read_token(path.clone()).await?;
-    let link = Link::stranger(control, identity, &about.version)?;
-    let request =
-        JoinRequest { token, csr_pem: identity.request_pem(&about.name)?, about: about.clone() };
+    let text = read_token(path.clone()).await?;
+    // Behind the dot is the fingerprint of control's CA, which control need not be told.
+    let (token, pin) = match text.split_once('.') {
+        None => (text.as_str(), None),
+        Some((token, pin)) => match pin.parse() {
+            Ok(pin) => (token, Some(pin)),
+            Err(_) => return Err(JoinError::NoPin { path }),
+        },
+    };
+    let link = Link::stranger(control, identity, pin, &about.version)?;
+    let request = JoinRequest {
+        token: token.to_owned(),
+        csr_pem: identity.request_pem(&about.name)?,
+        about: about.clone(),
+        sent_at: Some(now),
+    };
     let request = link.talk().post(link.url("machine/v1/join")).json(&request);
     let response = match link::call(request, ANSWER_TIMEOUT).await {
         Err(CallError::Refused { status, detail }) if matches!(status.as_u16(), 401 | 403) => {
@@ -78,7 +96,7 @@ pub(crate) async fn join(
     if name != about.name {
         return Err(JoinError::OtherName { given: name, wanted: about.name.clone() });
     }
-    let membership = Membership { certificate_pem, ca_pem };
+    let membership = Membership::new(identity.key_pem(), &certificate_pem, ca_pem);
     // What cannot be used must not take the place of what can.
     Link::new(control, &identity.with(membership.clone()), &about.version)
         .map_err(JoinError::Unusable)?;

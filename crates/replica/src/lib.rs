@@ -1,7 +1,8 @@
 //! A machine's copy of its desired state: follows control, keeps it on disk, reports back.
 //!
-//! `identity` is who the machine is, `join` how it becomes one of the fleet. `link` makes
-//! connections to control that prove it, `backoff` says when to make the next. `watch` follows the
+//! `identity` is who the machine is, `join` how it becomes one of the fleet (`pin`: without a file
+//! that says who control is) and `renew` how it stays one. `link` makes connections to control that
+//! prove it, `backoff` says when to make the next and `explain` what a refused one means. `watch` follows the
 //! desired state, `frames` cuts its stream into lines and `keep` has the state on disk before
 //! anyone acts on it. `report` tells control how things stand, with `health` measured by the way and
 //! `fit` to keep it short. `said` keeps the log from saying the same for weeks.
@@ -12,6 +13,7 @@
 
 mod backoff;
 mod config;
+mod explain;
 mod fetch;
 mod fit;
 mod frames;
@@ -23,6 +25,8 @@ mod keep;
 mod link;
 mod member;
 mod objects;
+mod pin;
+mod renew;
 mod replica;
 mod report;
 mod said;

@@ -11,14 +11,20 @@ use std::{
 
 use bytes::Bytes;
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
-use rustls::{ClientConfig, ConfigBuilder, RootCertStore, client::WantsClientCert};
+use rustls::{
+    ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier, client::WantsClientCert,
+    crypto::CryptoProvider,
+};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tokio::time::timeout;
+
+use nigh_proto::Digest;
 
 use crate::{
     config::ControlConfig,
     identity::{Identity, Membership},
     member::Credentials,
+    pin::Pinned,
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,7 +39,9 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 pub enum LinkError {
     #[error("control.url {url:?} is not an address such as https://control.example:8444")]
     Url { url: String },
-    #[error("control.ca_file is needed until this machine has joined")]
+    #[error(
+        "nothing says who control is: use a join token with a fingerprint (`nigh edge token` makes one), or set control.ca_file"
+    )]
     NoCa,
     #[error("could not read {path}", path = path.display())]
     CaFile { path: PathBuf, source: std::io::Error },
@@ -61,9 +69,9 @@ impl Link {
         version: &str,
     ) -> Result<Self, LinkError> {
         match identity.membership() {
-            None => Link::stranger(control, identity, version),
+            None => Link::stranger(control, identity, None, version),
             Some(membership) => {
-                let Credentials { chain, key, .. } = credentials(identity, membership)?;
+                let Credentials { chain, key, .. } = credentials(membership)?;
                 Link::with(
                     control,
                     tls(control, identity)?.with_client_auth_cert(chain, key)?,
@@ -73,13 +81,21 @@ impl Link {
         }
     }
 
-    /// Connections that do not say who the machine is: those to join with.
+    /// Connections that do not say who the machine is: those to join with. With a `pin`, the CA
+    /// of that fingerprint counts and nothing that was known before.
     pub(crate) fn stranger(
         control: &ControlConfig,
         identity: &Identity,
+        pin: Option<Digest>,
         version: &str,
     ) -> Result<Self, LinkError> {
-        Link::with(control, tls(control, identity)?.with_no_client_auth(), version)
+        let Some(pin) = pin else {
+            return Link::with(control, tls(control, identity)?.with_no_client_auth(), version);
+        };
+        let (builder, provider) = builder()?;
+        let pinned = Arc::new(Pinned { pin, provider });
+        let builder = builder.dangerous().with_custom_certificate_verifier(pinned);
+        Link::with(control, builder.with_no_client_auth(), version)
     }
 
     fn with(
@@ -110,16 +126,12 @@ impl Link {
 }
 
 /// What a machine that has joined shows, to control and to others.
-pub(crate) fn credentials(
-    identity: &Identity,
-    membership: &Membership,
-) -> Result<Credentials, LinkError> {
-    let unusable = LinkError::Pem { what: "identity/cert.pem" };
-    let chain = CertificateDer::pem_slice_iter(membership.certificate_pem.as_bytes())
-        .collect::<Result<Vec<_>, _>>();
-    let chain = chain.ok().filter(|chain| !chain.is_empty()).ok_or(unusable)?;
-    let key = PrivateKeyDer::from_pem_slice(identity.key_pem().as_bytes())
-        .map_err(|_| LinkError::Pem { what: "identity/key.pem" })?;
+pub(crate) fn credentials(membership: &Membership) -> Result<Credentials, LinkError> {
+    let unusable = || LinkError::Pem { what: "identity/machine.pem" };
+    let pair = membership.pair_pem.as_bytes();
+    let chain = CertificateDer::pem_slice_iter(pair).collect::<Result<Vec<_>, _>>();
+    let chain = chain.ok().filter(|chain| !chain.is_empty()).ok_or_else(unusable)?;
+    let key = PrivateKeyDer::from_pem_slice(pair).map_err(|_| unusable())?;
     let roots = Arc::new(roots(membership.ca_pem.as_bytes())?);
     Ok(Credentials { chain, key, roots })
 }
@@ -155,17 +167,27 @@ fn tls(
     control: &ControlConfig,
     identity: &Identity,
 ) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, LinkError> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder =
-        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(builder.with_root_certificates(trusted(control, identity)?))
+    Ok(builder()?.0.with_root_certificates(trusted(control, identity)?))
 }
 
-/// The CAs whose control is believed to be control: the one that joining brought, and the
-/// operator's, since control may have a new one that the operator vouches for. One will do.
+type Builder = ConfigBuilder<ClientConfig, WantsVerifier>;
+
+fn builder() -> Result<(Builder, Arc<CryptoProvider>), LinkError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
+    Ok((builder.with_safe_default_protocol_versions()?, provider))
+}
+
+/// The CAs whose control is believed to be control: those that joining and control itself brought,
+/// and the operator's, since control may have a new one that the operator vouches for. One will
+/// do; what control has withdrawn will not.
 fn trusted(control: &ControlConfig, identity: &Identity) -> Result<RootCertStore, LinkError> {
     let kept = identity.membership().map(|membership| roots(membership.ca_pem.as_bytes()));
-    let file = control.ca_file.as_deref().map(|path| read(path).and_then(|pem| roots(&pem)));
+    let withdrawn = identity.withdrawn();
+    let file = control
+        .ca_file
+        .as_deref()
+        .map(|path| read(path).and_then(|pem| operators(&pem, withdrawn)));
     match (kept, file) {
         (Some(Ok(mut kept)), Some(Ok(file))) => {
             kept.roots.extend(file.roots);
@@ -179,6 +201,26 @@ fn trusted(control: &ControlConfig, identity: &Identity) -> Result<RootCertStore
 
 fn read(path: &Path) -> Result<Vec<u8>, LinkError> {
     std::fs::read(path).map_err(|source| LinkError::CaFile { path: path.to_owned(), source })
+}
+
+/// The CAs in the operator's file. A file of which nothing is left is as good as none.
+fn operators(pem: &[u8], withdrawn: &[Digest]) -> Result<RootCertStore, LinkError> {
+    if withdrawn.is_empty() {
+        return roots(pem);
+    }
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|_| LinkError::Pem { what: "control's CA" })?;
+        if !withdrawn.contains(&Digest::of(&certificate)) {
+            roots.add(certificate)?;
+        }
+    }
+    Ok(roots)
+}
+
+/// Refuses text that holds no CA.
+pub(crate) fn check_roots(pem: &str) -> Result<(), LinkError> {
+    roots(pem.as_bytes()).map(drop)
 }
 
 fn roots(pem: &[u8]) -> Result<RootCertStore, LinkError> {
@@ -209,7 +251,10 @@ impl CallError {
         match self {
             CallError::Refused { status, .. } => matches!(status.as_u16(), 401 | 403),
             // Of an alert (RFC 8446, section 6.2) HTTP/2 keeps only the text.
-            CallError::Unreachable(_) => causes(self).contains("received fatal alert"),
+            CallError::Unreachable(_) => {
+                let why = causes(self);
+                why.contains("received fatal alert") || why.contains("UnknownIssuer")
+            }
             CallError::Late { .. } | CallError::Garbled(_) => false,
         }
     }

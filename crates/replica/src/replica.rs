@@ -7,18 +7,20 @@ use nigh_proto::{
     Digest, MachineName, Timestamp,
     document::Document,
     locations::Locations,
-    report::{Health, MachineAbout},
+    report::{Credentials as Presented, Health, MachineAbout},
     state::{MachineState, Revision},
 };
 use tokio::sync::{Notify, watch};
 
 use crate::{
+    backoff,
     config::{ControlConfig, ReplicaConfig},
+    explain::{Here, explain},
     fetch::{self, ByteStream, FetchError},
     give,
-    identity::{Identity, IdentityError},
+    identity::{Identity, IdentityError, Membership},
     keep::{KeepError, StateFile},
-    link::Link,
+    link::{self, Link},
     member::Credentials,
     objects::{self, ObjectError, Objects},
     report::{self, Standing},
@@ -56,6 +58,10 @@ pub(crate) struct Shared {
     pub(crate) credentials: watch::Sender<Option<Arc<Credentials>>>,
     pub(crate) connected: watch::Sender<bool>,
     pub(crate) objects: Objects,
+    /// What the machine presents and believes, for reports.
+    pub(crate) presented: watch::Sender<Presented>,
+    /// How far this machine's clock is ahead of control's; `None` until control has said.
+    pub(crate) clock_ahead_ms: watch::Sender<Option<i64>>,
     /// Wakes a report that waits for control to come back.
     pub(crate) reconnected: Notify,
 }
@@ -81,6 +87,8 @@ impl Replica {
         let kept = file.load(about.role, &about.name)?;
         let (document, state) =
             kept.map_or_else(Default::default, |kept| (kept.document, Some(Arc::new(kept.state))));
+        // 0 says nothing.
+        let instance = backoff::random().max(1);
         let replica = Replica(Arc::new(Shared {
             state_dir,
             control,
@@ -96,6 +104,8 @@ impl Replica {
             credentials: watch::Sender::default(),
             connected: watch::Sender::default(),
             objects: Objects::default(),
+            presented: watch::Sender::new(Presented { instance, ..Presented::default() }),
+            clock_ahead_ms: watch::Sender::default(),
             reconnected: Notify::new(),
         }));
         Ok((replica.clone(), Follower { replica, identity }))
@@ -138,6 +148,16 @@ impl Replica {
     /// How the machine felt when it last reported, or tried to.
     pub fn health(&self) -> Health {
         *self.0.health.borrow()
+    }
+
+    /// When the certificate ends that this machine presents to control; `None` until it has joined.
+    pub fn certificate_not_after(&self) -> Option<Timestamp> {
+        self.0.presented.borrow().not_after
+    }
+
+    /// How far this machine's clock is ahead of control's; `None` until control has said.
+    pub fn clock_ahead_ms(&self) -> Option<i64> {
+        *self.0.clock_ahead_ms.borrow()
     }
 
     /// A pack of those of `digests` that control has, small blobs only: at most
@@ -227,6 +247,32 @@ impl Shared {
     /// `None` until the machine has joined.
     pub(crate) fn link(&self) -> Option<Link> {
         self.link.borrow().clone()
+    }
+
+    /// Notes what the machine presents and believes from now on.
+    pub(crate) fn set_credentials(&self, identity: &Identity) {
+        let membership = identity.membership();
+        let trusts = membership.map(Membership::trusts).unwrap_or_default();
+        let not_after = membership.and_then(Membership::validity).map(|(_, end)| end);
+        let credentials = membership.and_then(|membership| link::credentials(membership).ok());
+        self.credentials.send_replace(credentials.map(Arc::new));
+        self.presented.send_if_modified(|last| {
+            let new = Presented { trusts, not_after, ..*last };
+            let is_new = *last != new;
+            *last = new;
+            is_new
+        });
+    }
+
+    /// `error` with its causes and what it means, on one line for the log.
+    pub(crate) fn told(&self, error: &(dyn std::error::Error + 'static)) -> String {
+        let not_after = self.presented.borrow().not_after;
+        let (name, role, now) = (&self.about.name, self.about.role, (self.now)());
+        let text = link::causes(error);
+        match explain(error, Here { name, role, now, not_after }) {
+            Some(more) => format!("{more} ({text})"),
+            None => text,
+        }
     }
 
     pub(crate) fn set_connected(&self, is_connected: bool) {

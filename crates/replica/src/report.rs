@@ -6,8 +6,11 @@
 use std::time::Duration;
 
 use nigh_proto::{
+    Timestamp,
     refill::{ANSWER_MAX_BYTES, ReportAnswer},
-    report::{CertificateReport, Health, REPORT_MAX_BYTES, REPORT_MS, Report, SiteReport},
+    report::{
+        CONTROL_TIME, CertificateReport, Health, REPORT_MAX_BYTES, REPORT_MS, Report, SiteReport,
+    },
     state::Revision,
 };
 use tokio::time::Instant;
@@ -24,6 +27,9 @@ use crate::{
 /// A report that is not answered within this time has failed.
 const POST_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A clock that is further off is worth saying: expiries and certificates are then wrong.
+const CLOCK_AHEAD_MAX_MS: i64 = 5_000;
+
 /// How things stand on a machine, as its role knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
@@ -38,20 +44,24 @@ pub struct Standing {
 /// Reports until it is dropped.
 pub(crate) async fn report_for_ever(shared: &Shared) {
     let mut standing = shared.standing.subscribe();
+    let mut credentials = shared.presented.subscribe();
+    let mut clock_said = Said::default();
     let mut sampler = Some(Sampler::new(&shared.state_dir, std::time::Instant::now()));
     let (mut failures, mut said) = (0, Said::default());
     loop {
         let newest = standing.borrow_and_update().clone();
+        credentials.mark_unchanged();
         sampler = sample(sampler, shared).await;
         let sent_at = Instant::now();
         let wait = match post(shared, newest).await {
             Ok(left_out) => {
                 failures = 0;
                 say_what_is_left_out(left_out, &mut said);
+                say_clock(shared, &mut clock_said);
                 Duration::from_millis(REPORT_MS)
             }
             Err(error) => {
-                say_why(&error, &mut said);
+                say_why(shared, &error, &mut said);
                 failures += 1;
                 backoff::wait(failures, backoff::random())
             }
@@ -65,6 +75,7 @@ pub(crate) async fn report_for_ever(shared: &Shared) {
         tokio::select! {
             () = next => {}
             changed = standing.changed() => if changed.is_err() { return },
+            changed = credentials.changed() => if changed.is_err() { return },
         }
     }
 }
@@ -82,12 +93,28 @@ async fn sample(sampler: Option<Sampler>, shared: &Shared) -> Option<Sampler> {
 }
 
 /// The watch says that control is away; that it is there and refuses is news.
-fn say_why(error: &CallError, said: &mut Said) {
-    let why = link::causes(error);
+fn say_why(shared: &Shared, error: &CallError, said: &mut Said) {
+    let why = shared.told(error);
     if matches!(error, CallError::Refused { .. }) && said.is_news(&why) {
         tracing::warn!(why, "control does not take this machine's reports");
     } else {
         tracing::debug!(why, "control did not take a report");
+    }
+}
+
+fn say_clock(shared: &Shared, said: &mut Said) {
+    let Some(ahead_ms) = *shared.clock_ahead_ms.borrow() else { return };
+    if ahead_ms.abs() <= CLOCK_AHEAD_MAX_MS {
+        return said.forget();
+    }
+    let which = if ahead_ms > 0 { "ahead of" } else { "behind" };
+    if said.is_news(which) {
+        let (now, by) = ((shared.now)(), ahead_ms.abs());
+        tracing::error!(
+            ahead_ms,
+            "this machine's clock says {now}, {by} ms {which} control's: set it (NTP), or \
+             certificates and expiries go wrong"
+        );
     }
 }
 
@@ -107,7 +134,8 @@ async fn post(shared: &Shared, standing: Standing) -> Result<Option<&'static str
     let health: Health = *shared.health.borrow();
     let Standing { revision, sites, certificates } = standing;
     let (about, sent_at) = (shared.about.clone(), (shared.now)());
-    let report = Report { about, revision, sites, certificates, health, sent_at };
+    let credentials = shared.presented.borrow().clone();
+    let report = Report { about, revision, sites, certificates, health, sent_at, credentials };
     let fitted = fit(report, REPORT_MAX_BYTES).map_err(|error| CallError::Garbled(error.into()))?;
     let request = link
         .talk()
@@ -115,6 +143,12 @@ async fn post(shared: &Shared, standing: Standing) -> Result<Option<&'static str
         .header(reqwest::header::CONTENT_TYPE, "application/json")
         .body(fitted.body);
     let response = link::call(request, POST_TIMEOUT).await?;
+    let control = response.headers().get(CONTROL_TIME).and_then(|time| time.to_str().ok());
+    if let Some(control) = control.and_then(|time| time.parse::<Timestamp>().ok()) {
+        // Control looked at its clock somewhere between the two looks at this one.
+        let ahead_ms = sent_at.ms_since(control).midpoint((shared.now)().ms_since(control));
+        shared.clock_ahead_ms.send_replace(Some(ahead_ms));
+    }
     hear(shared, response).await?;
     Ok(fitted.left_out)
 }

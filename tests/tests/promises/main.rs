@@ -30,6 +30,7 @@ mod real_tools;
 mod releases_are_kept_and_deleted;
 mod rollback;
 mod tokens_and_sites;
+mod trust_is_renewed;
 mod two_pushes_at_once;
 mod variants_arrive_later;
 mod whole_site;

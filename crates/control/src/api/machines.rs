@@ -103,6 +103,21 @@ async fn set_drained(
     Ok(Json(app.show_machine(&name)?.1))
 }
 
+/// Void every certificate of a machine: it is cut off at once and must join again.
+#[utoipa::path(post, path = "/v1/machines/{name}/revoke", tag = "machines",
+    params(("name" = String, Path), ("if-match" = Option<String>, Header)),
+    responses((status = 200, body = MachineView), (status = 404, body = Problem)))]
+pub(crate) async fn revoke(
+    State(app): State<App>,
+    caller: Caller,
+    Segments(name): Segments<MachineName>,
+    IfMatch(expected): IfMatch,
+) -> Result<Json<MachineView>, Refusal> {
+    caller.require_everywhere(Verb::MachinesWrite)?;
+    app.revoke_machine(&name, &expected).await?;
+    Ok(Json(app.show_machine(&name)?.1))
+}
+
 /// Remove a machine from the fleet.
 #[utoipa::path(delete, path = "/v1/machines/{name}", tag = "machines",
     params(("name" = String, Path),

@@ -21,7 +21,7 @@ use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    audit, backup, blobs, browse, certificates,
+    audit, backup, blobs, browse, ca, certificates,
     conditional::tagged,
     description::describe,
     events,
@@ -71,6 +71,7 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(machines::list))
         .routes(routes!(machines::drain))
         .routes(routes!(machines::undrain))
+        .routes(routes!(machines::revoke))
         .routes(routes!(machines::show, machines::delete))
         .routes(routes!(machines::create_join_token))
         .routes(routes!(operations::list))
@@ -82,6 +83,9 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(webhooks::enable))
         .routes(routes!(webhooks::test))
         .routes(routes!(webhooks::deliveries))
+        .routes(routes!(ca::show))
+        .routes(routes!(ca::rotate))
+        .routes(routes!(ca::retire))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::show, tokens::delete))
         .routes(routes!(audit::list))

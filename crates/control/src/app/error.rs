@@ -2,7 +2,7 @@
 
 use nigh_core::blob::{FileError, InsertError, ReadError};
 use nigh_proto::{
-    Host, MachineName, PreviewName, ReleaseId, SiteName, api::ReleaseState,
+    Host, MachineName, PreviewName, ReleaseId, SiteName, Timestamp, api::ReleaseState,
     manifest::InvalidManifest, rules::InvalidRules,
 };
 
@@ -92,10 +92,8 @@ pub enum AppError {
     Text { what: &'static str, length: usize, max: usize },
     #[error("{total} {what} are more than the {max} there may be")]
     TooMany { what: &'static str, total: u64, max: u64 },
-    #[error(
-        "the join token is unknown, used, expired or for another machine; make a new one with `nigh edge token`"
-    )]
-    JoinRefused,
+    #[error("{0}; make a new one with `nigh edge token` or `nigh dns token`")]
+    JoinRefused(JoinRefusal),
     #[error("the machine calls itself {name} and the token is for {expected}")]
     JoinName { name: MachineName, expected: MachineName },
     #[error("there is no certificate {0}; `nigh cert list` shows those there are")]
@@ -108,6 +106,22 @@ pub enum AppError {
     CertificateKind { id: String, rule: &'static str },
     #[error("the CA did not do this with {id}: {why}")]
     CaFailed { id: String, why: String },
+    #[error(
+        "the machine's clock says {machine}, control's says {control}; set the clocks (NTP) and try again"
+    )]
+    ClockWrong { machine: Timestamp, control: Timestamp },
+    #[error("{0} was removed or has joined again since; join it with a new token")]
+    MachineRemoved(MachineName),
+    #[error("the report cannot be true: {0}")]
+    Nonsense(&'static str),
+    #[error(
+        "another machine goes by the identity of {0} since; one of the two is a copy: stop it, or join one of them anew"
+    )]
+    MachineDuplicate(MachineName),
+    #[error(
+        "a new CA is on its way already; see how far it is with `nigh ca show`, or end the retired ones with `nigh ca retire`"
+    )]
+    CaRotating,
     #[error(transparent)]
     Ca(#[from] CaError),
     #[error(transparent)]
@@ -145,4 +159,19 @@ pub struct WrongSize {
     pub path: String,
     pub claimed_bytes: u64,
     pub actual_bytes: u64,
+}
+
+/// Why a join token lets nobody in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JoinRefusal {
+    #[error("the join token is not one of control's, or expired long ago")]
+    Unknown,
+    #[error(
+        "the join token was used already, with another key: by another machine or another disk"
+    )]
+    Used,
+    #[error("the join token expired at {0}")]
+    Expired(Timestamp),
+    #[error("the join token is for a machine of the other role")]
+    Role,
 }

@@ -19,7 +19,6 @@ use tokio_util::sync::CancellationToken;
 use super::{App, Begun, Effective, Parts};
 use crate::{
     blobs::{Blobs, Remote},
-    ca::Authority,
     config::ControlConfig,
     controls::{Campaign, Leader},
     fleet::fixture::machine,
@@ -71,7 +70,6 @@ impl Fixture {
     async fn with(database: Option<Database>, s3: Option<(Server, tempfile::TempDir)>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (clock, hand) = Clock::manual(SystemTime::now());
-        let authority = Authority::generate(clock.now().into()).unwrap();
         let url = database.as_ref().map(Database::url);
         let seal = |_| Ok(Seal::new([7; 32]));
         let store = Store::open(url.as_deref(), &dir.path().join("control.db"), seal).await;
@@ -84,10 +82,10 @@ impl Fixture {
         }
         let parts = Parts {
             effective: Effective::new(ControlConfig::new(dir.path().into())).unwrap(),
-            store,
             leader,
             blobs,
-            authority: Authority::open(&authority).unwrap(),
+            authorities: super::load_or_make(&store, clock.now().into()).await.unwrap(),
+            store,
             clock: clock.clone(),
             metrics: ControlMetrics::register(&Metrics::new("control", "0.0.0")),
             version: "0.0.0",

@@ -1,16 +1,19 @@
 //! Joining, draining and removing machines, and what they report.
 
+use std::time::Duration;
+
 use nigh_proto::{
-    MachineId, MachineName,
+    Digest, MachineId, MachineName, Timestamp,
     api::{EventKind, JoinTokenCreated, NewJoinToken},
     refill::ReportAnswer,
-    report::{JoinRequest, JoinResponse, MachineRole, Report},
+    report::{JoinRequest, JoinResponse, MachineRole, RenewRequest, Report},
 };
 use serde_json::json;
 
-use super::{App, AppError, Expected, Secret, begin::checked_duration, random};
+use super::{App, AppError, Expected, Secret, begin::checked_duration, error::JoinRefusal, random};
 use crate::{
-    ca,
+    ca::{self, Presented},
+    fleet::sense::{check_about, sensible},
     request::{Actor, ActorKind},
     store::{Deed, JoinTokenRow, MachineRow},
 };
@@ -19,6 +22,10 @@ const HOUR_MS: u64 = 60 * 60 * 1000;
 const JOIN_TOKENS_MAX: u64 = 10_000;
 /// A clock that is wrong by more makes expiries and certificates wrong.
 pub(super) const CLOCK_AHEAD_MAX_MS: i64 = 5_000;
+/// A machine whose clock is wrong by more could not use its certificate.
+const JOIN_CLOCK_MAX_MS: i64 = 10 * 60 * 1000;
+/// How often an open connection is looked at that nothing has happened to.
+const VOID_LOOK: Duration = Duration::from_secs(30);
 
 impl App {
     pub(crate) async fn create_join_token(
@@ -38,6 +45,7 @@ impl App {
             machine: new.name,
             created_at: now,
             expires_at: now.plus_ms(expires_ms),
+            used_by: None,
         };
         let mut tx = self.store().begin().await?;
         tx.insert_join_token(&row).await?;
@@ -47,32 +55,43 @@ impl App {
         tx.audit(now, deed).await?;
         tx.commit().await?;
         tracing::info!(machine.name = %row.machine, "a join token for {} was made", row.machine);
-        Ok(JoinTokenCreated { token: secret.reveal(), expires_at: row.expires_at })
+        let token = format!("{}.{}", secret.reveal(), self.authority().fingerprint());
+        let control_url = self.effective().config.machines.url();
+        Ok(JoinTokenCreated { token, expires_at: row.expires_at, control_url })
     }
 
-    /// Takes a machine into the fleet. The token is used up only when everything else is right.
+    /// Takes a machine into the fleet. The token is used up only when everything else is right;
+    /// the machine that used it may ask again with the same key, since its answer may be lost.
     pub(crate) async fn join(&self, request: &JoinRequest) -> Result<JoinResponse, AppError> {
-        let secret: Secret = request.token.parse().map_err(|_| AppError::JoinRefused)?;
+        let unknown = || AppError::JoinRefused(JoinRefusal::Unknown);
+        let secret: Secret = request.token.parse().map_err(|_| unknown())?;
         let now = self.now();
+        let key = ca::request_key(&request.csr_pem)?;
+        check_about(&request.about).map_err(AppError::Nonsense)?;
         let mut tx = self.store().begin().await?;
-        let token = tx.take_join_token(&secret.hash()).await?.ok_or(AppError::JoinRefused)?;
-        if !secret.is_join() || token.expires_at <= now || token.role != request.about.role {
-            return Err(AppError::JoinRefused);
-        }
-        if token.machine != request.about.name {
-            let (name, expected) = (request.about.name.clone(), token.machine);
-            return Err(AppError::JoinName { name, expected });
-        }
+        let token = tx.join_token(&secret.hash()).await?.filter(|_| secret.is_join());
+        let token = token.ok_or_else(unknown)?;
+        judge(&token, request, &key, now)?;
+        let id = MachineId::new(self.unix_ms(), random());
+        let identity = ca::identity(token.machine, token.role, id);
+        let authority = self.authority();
+        let certificate = authority.sign_machine(
+            &request.csr_pem,
+            &identity,
+            self.effective().config.machines.certificate_ms,
+            now,
+        )?;
         let row = MachineRow {
-            name: token.machine,
-            id: MachineId::new(self.unix_ms(), random()),
-            role: token.role,
+            name: identity.name,
+            id: identity.id,
+            role: identity.role,
             about: request.about.clone(),
             is_drained: false,
             joined_at: now,
+            signer: certificate.signer,
+            certificate_not_after: certificate.not_after,
         };
-        let identity = ca::identity(row.name.clone(), row.role, row.id.clone());
-        let certificate_pem = self.authority().sign_machine(&request.csr_pem, &identity, now)?;
+        tx.use_join_token(&secret.hash(), &key).await?;
         tx.put_machine(&row).await?;
         if row.role == MachineRole::Edge {
             tx.lag_everywhere(&row.name).await?;
@@ -92,8 +111,69 @@ impl App {
         self.statuses().forget(&row.name);
         let (name, role) = (row.name, row.role.label());
         tracing::info!(machine.name = %name, role, "{role} {name} joined the fleet");
-        let ca_pem = self.authority().certificate_pem().to_owned();
-        Ok(JoinResponse { name, certificate_pem, ca_pem })
+        let ca_pem = self.authority().bundle_pem();
+        Ok(JoinResponse { name, certificate_pem: certificate.pem, ca_pem })
+    }
+
+    /// Gives a machine of the fleet its next certificate. The one before stays good until it ends:
+    /// the machine goes over to the new one when it has seen it work.
+    pub(crate) async fn renew(
+        &self,
+        machine: &MachineRow,
+        request: &RenewRequest,
+    ) -> Result<JoinResponse, AppError> {
+        let now = self.now();
+        let ahead_ms = request.sent_at.ms_since(now);
+        if ahead_ms.abs() > CLOCK_AHEAD_MAX_MS {
+            tracing::warn!(
+                machine.name = %machine.name, ahead_ms,
+                "the clock of {} says {}, control's says {now}; set it by NTP",
+                machine.name, request.sent_at
+            );
+        }
+        let identity = ca::identity(machine.name.clone(), machine.role, machine.id.clone());
+        let lifetime_ms = self.effective().config.machines.certificate_ms;
+        let mut tx = self.store().begin().await?;
+        let certificate =
+            self.authority().sign_machine(&request.csr_pem, &identity, lifetime_ms, now)?;
+        let (signer, not_after) = (certificate.signer, certificate.not_after);
+        if !tx.set_certificate(&machine.id, signer, not_after).await? {
+            return Err(AppError::MachineRemoved(machine.name.clone()));
+        }
+        // No machine is told of it, so the revision stays: a thousand that renew after a rotation
+        // must not send a thousand states to each other.
+        tx.commit().await?;
+        tracing::info!(machine.name = %machine.name, %not_after, "{} renewed its certificate", machine.name);
+        let name = machine.name.clone();
+        let ca_pem = self.authority().bundle_pem();
+        Ok(JoinResponse { name, certificate_pem: certificate.pem, ca_pem })
+    }
+
+    /// Ends when what a connection has shown is void: its machine was removed or has joined again,
+    /// its certificate has ended, or the CA that signed it is no longer trusted.
+    pub(crate) async fn void(&self, presented: &Presented) {
+        let mut worlds = self.follow();
+        let mut looks = tokio::time::interval(VOID_LOOK);
+        // What is void from the start is told so in words, request by request.
+        let mut was_good = false;
+        loop {
+            match (was_good, self.is_good(presented)) {
+                (true, false) => return,
+                (_, is_good) => was_good = is_good,
+            }
+            tokio::select! {
+                changed = worlds.changed() => if changed.is_err() { return },
+                _ = looks.tick() => {}
+            }
+        }
+    }
+
+    fn is_good(&self, presented: &Presented) -> bool {
+        let Presented { identity, issuer, not_after } = presented;
+        let world = self.world();
+        world.machine(&identity.name).is_some_and(|row| row.id == identity.id)
+            && *not_after > self.now()
+            && self.authority().is_trusted(issuer)
     }
 
     pub(crate) async fn set_drained(
@@ -121,6 +201,30 @@ impl App {
         Ok(())
     }
 
+    /// Makes every certificate of a machine void: its connections end, and it has to join again.
+    /// It stays in the fleet with everything else that is known of it.
+    pub(crate) async fn revoke_machine(
+        &self,
+        name: &MachineName,
+        expected: &Expected,
+    ) -> Result<(), AppError> {
+        let mut tx = self.store().begin().await?;
+        if let Some(machine) = tx.machine(name).await? {
+            expected.allow(&machine.edits())?;
+        }
+        if !tx.set_machine_id(name, &MachineId::new(self.unix_ms(), random())).await? {
+            return Err(AppError::MachineUnknown(name.clone()));
+        }
+        self.record(&mut tx, EventKind::MachineRevoked, None, name.as_str(), json!({})).await?;
+        tx.raise_revision().await?;
+        tx.audit(self.now(), Deed::new("machine.revoke", name)).await?;
+        tx.commit().await?;
+        self.publish().await?;
+        self.statuses().forget(name);
+        tracing::warn!(machine.name = %name, "the certificates of {name} were revoked");
+        Ok(())
+    }
+
     /// Removes a machine: its certificate is void from now on, and its stream ends.
     pub(crate) async fn delete_machine(
         &self,
@@ -144,27 +248,35 @@ impl App {
         Ok(())
     }
 
-    /// Takes in what a machine says. Only what it says of itself is durable, when it is new.
+    /// Takes in what a machine says, as far as it can be true. Only what it says of itself is
+    /// durable, when it is new.
     pub(crate) async fn take_report(
         &self,
         machine: &MachineRow,
         report: Report,
     ) -> Result<(), AppError> {
         // Its report may have taken long to arrive.
-        if self.world().machine(&machine.name).is_none_or(|row| row.id != machine.id) {
-            return Err(AppError::MachineUnknown(machine.name.clone()));
+        let world = self.world();
+        if world.machine(&machine.name).is_none_or(|row| row.id != machine.id) {
+            return Err(AppError::MachineRemoved(machine.name.clone()));
         }
+        let report = sensible(&world, report).map_err(AppError::Nonsense)?;
         let about = report.about.clone();
         let (now, instant) = (self.now(), self.instant());
-        let ahead_ms = report.sent_at.ms_since(now);
-        if ahead_ms.abs() > CLOCK_AHEAD_MAX_MS {
-            tracing::debug!(machine.name = %machine.name, ahead_ms, "a machine's clock is wrong");
+        let instance = report.credentials.instance;
+        if !self.statuses().is_the_one(&machine.name, instance, instant) {
+            return Err(AppError::MachineDuplicate(machine.name.clone()));
         }
         self.desk().reported(&machine.id, &report);
-        self.statuses().reported(report, instant, now);
+        if self.statuses().reported(report, instant, now) {
+            tracing::warn!(
+                machine.name = %machine.name,
+                "the clock of {} is far from control's ({now}); set it by NTP", machine.name
+            );
+        }
         if about != machine.about {
             let mut tx = self.store().begin().await?;
-            tx.set_about(&machine.name, &about).await?;
+            tx.set_about(&machine.id, &about).await?;
             tx.raise_revision().await?;
             tx.commit().await?;
             self.publish().await?;
@@ -203,5 +315,31 @@ impl App {
         tx.raise_revision_to(since + 1).await?;
         tx.commit().await?;
         Ok(self.publish().await?)
+    }
+}
+
+/// Whether a token lets this machine in.
+fn judge(
+    token: &JoinTokenRow,
+    request: &JoinRequest,
+    key: &Digest,
+    now: Timestamp,
+) -> Result<(), AppError> {
+    let refused = |why| Err(AppError::JoinRefused(why));
+    match &token.used_by {
+        Some(used_by) if used_by != key => return refused(JoinRefusal::Used),
+        _ if token.expires_at <= now => return refused(JoinRefusal::Expired(token.expires_at)),
+        _ if token.role != request.about.role => return refused(JoinRefusal::Role),
+        _ => {}
+    }
+    if token.machine != request.about.name {
+        let (name, expected) = (request.about.name.clone(), token.machine.clone());
+        return Err(AppError::JoinName { name, expected });
+    }
+    match request.sent_at {
+        Some(machine) if machine.ms_since(now).abs() > JOIN_CLOCK_MAX_MS => {
+            Err(AppError::ClockWrong { machine, control: now })
+        }
+        _ => Ok(()),
     }
 }

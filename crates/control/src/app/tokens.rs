@@ -71,6 +71,8 @@ impl FromStr for Secret {
     type Err = InvalidSecret;
 
     fn from_str(text: &str) -> Result<Self, InvalidSecret> {
+        // Behind the dot of a join token is the CA's fingerprint, which is for the machine alone.
+        let text = text.split_once('.').map_or(text, |(secret, _)| secret);
         let (prefix, digits) = PREFIXES
             .into_iter()
             .find_map(|prefix| Some((prefix, text.strip_prefix(prefix)?)))

@@ -177,6 +177,12 @@ impl App {
             health: status.health,
             joined_at: machine.joined_at,
             last_seen_at: status.seen_at,
+            certificate_not_after: status
+                .credentials
+                .not_after
+                .or(Some(machine.certificate_not_after))
+                .filter(|not_after| not_after.unix_ms() > 0),
+            clock_ahead_ms: status.clock_ahead_ms,
         }
     }
 
@@ -241,10 +247,22 @@ impl App {
             let ahead_ms =
                 self.statuses().get(&machine.name).map_or(0, |status| status.clock_ahead_ms);
             if ahead_ms.abs() > CLOCK_AHEAD_MAX_MS {
+                let where_to = if ahead_ms > 0 { "ahead of" } else { "behind" };
                 warnings.push(format!(
-                    "the clock of {} is {ahead_ms} ms ahead of control's; set it by NTP",
-                    machine.name
+                    "the clock of {} is {} ms {where_to} control's; set it by NTP",
+                    machine.name,
+                    ahead_ms.abs()
                 ));
+            }
+            if self.statuses().has_copy(&machine.name, self.instant()) {
+                warnings.push(format!(
+                    "two machines go by the identity of {}: stop the one that is a copy, or remove \
+                     {} and join both anew",
+                    machine.name, machine.name
+                ));
+            }
+            if let Some(warning) = self.certificate_warning(machine) {
+                warnings.push(warning);
             }
         }
         let missing = self.wanted().len();
@@ -268,6 +286,28 @@ impl App {
             warnings.push(format!("{} is not current on {}", site.name, names.join(", ")));
         }
         warnings
+    }
+}
+
+impl App {
+    /// A certificate that should have been renewed long ago.
+    fn certificate_warning(&self, machine: &MachineView) -> Option<String> {
+        let not_after = machine.certificate_not_after?;
+        let (name, role) = (&machine.name, machine.role.label());
+        let left_ms = not_after.ms_since(self.now());
+        let lifetime_ms = self.effective().config.machines.certificate_ms;
+        if left_ms <= 0 {
+            return Some(format!(
+                "the certificate of {name} ended at {not_after}; join it again: nigh {role} token {name}"
+            ));
+        }
+        let is_late = left_ms < i64::try_from(lifetime_ms / 4).unwrap_or(i64::MAX);
+        is_late.then(|| {
+            let days = left_ms / (24 * 60 * 60 * 1000);
+            format!(
+                "the certificate of {name} ends in {days} days, at {not_after}, and is not renewed"
+            )
+        })
     }
 }
 

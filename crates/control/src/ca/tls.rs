@@ -9,6 +9,7 @@ use rustls::{
     sign::CertifiedKey,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use tokio_rustls::TlsAcceptor;
 
 use super::Issued;
 
@@ -23,38 +24,51 @@ pub enum TlsError {
     Verifier(#[from] rustls::client::VerifierBuilderError),
 }
 
-/// Control's own certificate and key, replaced while connections go on.
+/// How a listener speaks TLS from its next connection on; replaced while connections go on.
+///
+/// Whole, and not its parts: a session that was begun under an earlier one is not resumed, so
+/// nobody gets around what is verified now.
 #[derive(Debug)]
-pub(crate) struct Keys(RwLock<Arc<CertifiedKey>>);
+pub(crate) struct Port(RwLock<Arc<ServerConfig>>);
 
-impl Keys {
-    pub(crate) fn new(issued: &Issued) -> Result<Arc<Self>, TlsError> {
-        Ok(Arc::new(Keys(RwLock::new(certified(issued)?))))
+impl Port {
+    pub(crate) fn new(config: ServerConfig) -> Arc<Self> {
+        Arc::new(Port(RwLock::new(Arc::new(config))))
     }
 
-    pub(crate) fn replace(&self, issued: &Issued) -> Result<(), TlsError> {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = certified(issued)?;
-        Ok(())
+    pub(crate) fn replace(&self, config: ServerConfig) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+    }
+
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner)).into()
     }
 }
 
-impl ResolvesServerCert for Keys {
+/// The one certificate of a listener.
+#[derive(Debug)]
+struct Only(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for Only {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner)))
+        Some(Arc::clone(&self.0))
     }
 }
 
 /// For people and their tools: no client certificate.
-pub(crate) fn api_config(keys: Arc<Keys>) -> Result<ServerConfig, TlsError> {
+pub(crate) fn api_config(own: Arc<CertifiedKey>) -> Result<ServerConfig, TlsError> {
     let builder =
         ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-    let mut config = builder.with_no_client_auth().with_cert_resolver(keys);
+    let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(Only(own)));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }
 
-/// For machines: a client certificate of control's CA, or none (only joining works then).
-pub(crate) fn machine_config(keys: Arc<Keys>, ca_pem: &str) -> Result<ServerConfig, TlsError> {
+/// For machines: a client certificate of one of control's CAs, or none (only joining works then).
+pub(crate) fn machine_config(
+    own: Arc<CertifiedKey>,
+    ca_pem: &str,
+) -> Result<ServerConfig, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
         roots.add(certificate?)?;
@@ -64,12 +78,14 @@ pub(crate) fn machine_config(keys: Arc<Keys>, ca_pem: &str) -> Result<ServerConf
         .build()?;
     let builder =
         ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-    let mut config = builder.with_client_cert_verifier(verifier).with_cert_resolver(keys);
+    let mut config =
+        builder.with_client_cert_verifier(verifier).with_cert_resolver(Arc::new(Only(own)));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }
 
-fn certified(issued: &Issued) -> Result<Arc<CertifiedKey>, TlsError> {
+/// A certificate and its key, ready for a listener.
+pub(crate) fn certified(issued: &Issued) -> Result<Arc<CertifiedKey>, TlsError> {
     let chain = CertificateDer::pem_slice_iter(issued.chain_pem.as_bytes())
         .collect::<Result<Vec<_>, _>>()?;
     let key = PrivateKeyDer::from_pem_slice(issued.key_pem.as_bytes())?;

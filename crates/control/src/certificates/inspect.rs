@@ -132,16 +132,18 @@ mod tests {
         Timestamp::from_unix_ms(1_790_000_000_000)
     }
 
-    fn made() -> (Authority, crate::ca::Issued) {
-        let authority = Authority::open(&Authority::generate(now()).unwrap()).unwrap();
+    /// A certificate, and the CA that signed it, PEM.
+    fn made() -> (String, crate::ca::Issued) {
+        let row = Authority::generate(1, None, now()).unwrap();
+        let authority = Authority::open(&row).unwrap();
         let issued = authority.issue(&["*.nigh.test".to_owned(), "own.test".to_owned()], now());
-        (authority, issued.unwrap())
+        (row.certificate_pem, issued.unwrap())
     }
 
     #[test]
     fn a_chain_that_fits_is_read() {
-        let (authority, issued) = made();
-        let chain = format!("{}{}", issued.chain_pem, authority.certificate_pem());
+        let (ca_pem, issued) = made();
+        let chain = format!("{}{}", issued.chain_pem, ca_pem);
         let leaf = inspect(&chain, &issued.key_pem).unwrap();
         assert_eq!(leaf.not_after.unix_ms() / 1000, issued.not_after.unix_ms() / 1000);
         let names = ["docs.nigh.test", "own.test"].map(|name| name.parse().unwrap());
@@ -155,12 +157,12 @@ mod tests {
 
     #[test]
     fn what_does_not_belong_together_is_refused_by_its_reason() {
-        let (authority, issued) = made();
+        let (ca_pem, issued) = made();
         let (_, other) = made();
         assert_eq!(inspect(&issued.chain_pem, &other.key_pem), Err(BadChain::Mismatch));
         assert_eq!(inspect(&issued.chain_pem, "no key"), Err(BadChain::Key));
         assert_eq!(inspect("", &issued.key_pem), Err(BadChain::Chain));
-        let backwards = format!("{}{}", authority.certificate_pem(), issued.chain_pem);
+        let backwards = format!("{}{}", ca_pem, issued.chain_pem);
         assert_eq!(inspect(&backwards, &issued.key_pem), Err(BadChain::Order(1)));
         let many = issued.chain_pem.repeat(11);
         assert_eq!(inspect(&many, &issued.key_pem), Err(BadChain::Chain));

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use nigh_proto::{
     Digest, MachineId, MachineName, ReleaseId, Timestamp,
     api::ReleaseState,
-    report::{Health, MachineAbout, MachineRole, Ports, Report, SiteReport},
+    report::{Credentials, Health, MachineAbout, MachineRole, Ports, Report, SiteReport},
     state::{Location, Revision},
 };
 
@@ -42,6 +42,8 @@ pub(crate) fn machine(edge: &str) -> MachineRow {
         about: about(edge),
         is_drained: false,
         joined_at: Timestamp::default(),
+        signer: 1,
+        certificate_not_after: Timestamp::default(),
     }
 }
 
@@ -106,5 +108,6 @@ pub(crate) fn report(edge: &str, staged: &[u64]) -> Report {
         certificates: Vec::new(),
         health: Health::default(),
         sent_at: Timestamp::default(),
+        credentials: Credentials::default(),
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use nigh_proto::{
     MachineName, ReleaseId, SiteName, Timestamp,
-    report::{AWAY_AFTER_MS, CertificateReport, Health, Report, SiteReport},
+    report::{AWAY_AFTER_MS, CertificateReport, Credentials, Health, Report, SiteReport},
 };
 
 /// Whether a machine takes part.
@@ -38,6 +38,16 @@ pub(crate) struct Status {
     pub health: Health,
     /// How far the machine's clock was ahead of control's, in milliseconds.
     pub clock_ahead_ms: i64,
+    /// What it presents and believes.
+    pub credentials: Credentials,
+    /// Starts of the machine that another one came after: those of a copy, or of before a restart.
+    /// At most [`SUPERSEDED_MAX`].
+    superseded: Vec<u64>,
+    /// The newest start that was seen, and when a superseded one was last heard of.
+    newest: u64,
+    copy_heard_at: Option<Instant>,
+    /// How often: once may be a report that was on its way while the machine started again.
+    copy_heard_total: u32,
     pub sites: BTreeMap<SiteName, SiteReport>,
     /// What became of its certificates and candidates.
     pub certificates: Vec<CertificateReport>,
@@ -76,6 +86,13 @@ pub(crate) struct News {
     pub everything: bool,
 }
 
+/// A machine that starts more often than this while an older start of it talks still is in trouble
+/// of another kind.
+const SUPERSEDED_MAX: usize = 16;
+/// A copy that was not heard of for so long is gone.
+const COPY_GONE: Duration = Duration::from_secs(10 * 60);
+/// A clock that is further off than this is worth telling once.
+const CLOCK_WRONG_MS: i64 = 5_000;
 const AWAY_AFTER: Duration = Duration::from_millis(AWAY_AFTER_MS);
 
 impl Statuses {
@@ -106,8 +123,46 @@ impl Statuses {
         }
     }
 
-    /// Takes in a report, whole: what it does not name is no longer so.
-    pub(crate) fn reported(&mut self, report: Report, now: Instant, time: Timestamp) {
+    /// Whether the start `instance` of a machine is the newest that was seen while that one is
+    /// there: of two machines with one identity, such as a restored snapshot beside its original,
+    /// the one that was started last counts. 0 is a machine that does not tell.
+    pub(crate) fn is_the_one(&mut self, name: &MachineName, instance: u64, now: Instant) -> bool {
+        let is_away = self.presence(name, now) == Presence::Away;
+        let status = self.machines.entry(name.clone()).or_default();
+        if instance == 0 || instance == status.newest {
+            return true;
+        }
+        if status.newest != 0 && !is_away && status.superseded.contains(&instance) {
+            status.copy_heard_at = Some(now);
+            status.copy_heard_total = status.copy_heard_total.saturating_add(1);
+            return false;
+        }
+        if status.newest != 0 {
+            status.superseded.push(status.newest);
+            let surplus = status.superseded.len().saturating_sub(SUPERSEDED_MAX);
+            status.superseded.drain(..surplus);
+        }
+        status.superseded.retain(|known| *known != instance);
+        status.newest = instance;
+        true
+    }
+
+    /// Whether a second machine with the identity of `name` was heard of lately.
+    pub(crate) fn has_copy(&self, name: &MachineName, now: Instant) -> bool {
+        self.machines.get(name).is_some_and(|status| {
+            let is_recent = |at| now.saturating_duration_since(at) < COPY_GONE;
+            status.copy_heard_total > 1 && status.copy_heard_at.is_some_and(is_recent)
+        })
+    }
+
+    /// Whether the start `instance` was superseded by another one.
+    pub(crate) fn is_superseded(&self, name: &MachineName, instance: u64) -> bool {
+        self.machines.get(name).is_some_and(|status| status.superseded.contains(&instance))
+    }
+
+    /// Takes in a report, whole: what it does not name is no longer so. Whether it is news that the
+    /// machine's clock is wrong.
+    pub(crate) fn reported(&mut self, report: Report, now: Instant, time: Timestamp) -> bool {
         let news = self.news.entry(report.about.name.clone()).or_default();
         let status = self.machines.entry(report.about.name).or_default();
         let revision = report.revision.map(|revision| revision.0);
@@ -120,8 +175,10 @@ impl Statuses {
         status.seen_at = Some(time);
         status.revision = revision;
         status.health = report.health;
+        let was_wrong = status.clock_ahead_ms.abs() > CLOCK_WRONG_MS;
         status.clock_ahead_ms = report.sent_at.ms_since(time);
         status.certificates = report.certificates;
+        status.credentials = report.credentials;
         let sites: BTreeMap<SiteName, SiteReport> =
             report.sites.into_iter().map(|site| (site.site.clone(), site)).collect();
         let is_new =
@@ -130,6 +187,7 @@ impl Statuses {
         let gone = status.sites.keys().filter(|name| !sites.contains_key(*name));
         news.sites.extend(gone.cloned());
         status.sites = sites;
+        !was_wrong && status.clock_ahead_ms.abs() > CLOCK_WRONG_MS
     }
 
     /// What is new since this was asked last.
@@ -149,7 +207,8 @@ impl Statuses {
         status.connected_at = status.connected_at.max(watched_at);
         let is_newer = reported_at >= status.reported_at;
         match (report, reported_at) {
-            (Some(report), Some(at)) if is_newer => self.reported(report, at, time),
+            // Whoever it was said to has told the log of its clock.
+            (Some(report), Some(at)) if is_newer => drop(self.reported(report, at, time)),
             (None, Some(at)) if is_newer => {
                 status.reported_at = Some(at);
                 status.seen_at = Some(time);
@@ -275,6 +334,33 @@ mod tests {
         assert!(statuses.take_news()[&edge].everything);
         statuses.disconnected(&edge, stream);
         assert!(statuses.take_news()[&edge].everything);
+    }
+
+    #[test]
+    fn of_two_machines_with_one_identity_the_one_that_started_last_counts() {
+        let start = Instant::now();
+        let mut statuses = Statuses::new(start);
+        let edge = fixture::name("fra1");
+        let report = |statuses: &mut Statuses, at| {
+            statuses.reported(fixture::report("fra1", &[]), at, Timestamp::default());
+        };
+        statuses.connected(&edge, start);
+        assert!(statuses.is_the_one(&edge, 1, start));
+        report(&mut statuses, start);
+        assert!(statuses.is_the_one(&edge, 2, start), "it was restarted, or copied");
+        assert!(!statuses.has_copy(&edge, start));
+        assert!(!statuses.is_the_one(&edge, 1, start), "this may have been on its way");
+        assert!(!statuses.has_copy(&edge, start));
+        assert!(!statuses.is_the_one(&edge, 1, start), "the older one still talks");
+        assert!(statuses.has_copy(&edge, start));
+        assert!(statuses.is_the_one(&edge, 0, start), "who does not tell is not judged");
+        // With the newest gone the other one is all there is.
+        let later = after(start, AWAY_AFTER_MS);
+        assert!(statuses.is_the_one(&edge, 1, later));
+        for instance in 3..1000 {
+            assert!(statuses.is_the_one(&edge, instance, later));
+        }
+        assert_eq!(statuses.get(&edge).unwrap().superseded.len(), SUPERSEDED_MAX);
     }
 
     #[test]

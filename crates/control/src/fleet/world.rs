@@ -5,7 +5,9 @@ use nigh_proto::{
     state::TicketKey,
 };
 
-use crate::store::{CandidateRow, CertificateRow, ChallengeRow, MachineRow, ReleaseRow};
+use crate::store::{
+    AuthorityRow, CandidateRow, CertificateRow, ChallengeRow, MachineRow, ReleaseRow,
+};
 
 /// Everything that machines are told, at one revision. Immutable and shared.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +24,8 @@ pub(crate) struct World {
     pub challenges: Vec<ChallengeRow>,
     /// The newest first.
     pub ticket_keys: Vec<TicketKey>,
+    /// Every CA that is trusted, the newest first.
+    pub authorities: Vec<AuthorityRow>,
 }
 
 /// A site with everything that belongs to it.

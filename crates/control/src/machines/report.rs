@@ -6,7 +6,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
-use nigh_proto::report::{REPORT_MAX_BYTES, Report};
+use nigh_proto::report::{CONTROL_TIME, REPORT_MAX_BYTES, Report};
 
 use super::Machine;
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     app::App,
 };
 
-/// Hears a machine. It may say only what it is itself.
+/// Hears a machine. It may say only what it is itself, and is told what time it is.
 pub(crate) async fn report(
     State(app): State<App>,
     Machine(machine): Machine,
@@ -26,8 +26,9 @@ pub(crate) async fn report(
     }
     app.take_report(&machine, report).await?;
     let answer = app.answer(&machine);
+    let time = [(CONTROL_TIME, app.now().to_string())];
     Ok(match answer.is_empty() {
-        true => StatusCode::NO_CONTENT.into_response(),
-        false => Json(answer).into_response(),
+        true => (StatusCode::NO_CONTENT, time).into_response(),
+        false => (time, Json(answer)).into_response(),
     })
 }

@@ -1,4 +1,5 @@
-//! `GET /machine/v1/watch?changes=1&since=REV&have=DIGEST`: a machine's state, as it changes.
+//! `GET /machine/v1/watch?changes=1&since=REV&have=DIGEST&trust=DIGEST&instance=N`: a machine's state,
+//! as it changes, and whom it is to trust.
 //!
 //! The newest state only: a machine that reads slowly skips those between, and nothing queues up
 //! for it here but one frame.
@@ -6,6 +7,7 @@
 use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
+    Extension,
     body::{Body, Bytes},
     extract::State,
     http::header,
@@ -15,15 +17,15 @@ use futures_util::stream;
 use nigh_proto::{
     Digest,
     state::Revision,
-    watch::{Frame, HEARTBEAT_MS},
+    watch::{Frame, HEARTBEAT_MS, Trust},
 };
 use serde::Deserialize;
 use tokio::{sync::watch::Receiver, time::Interval};
 
-use super::Machine;
+use super::{Machine, Peer};
 use crate::{
     api::{Params, problem::Refusal},
-    app::App,
+    app::{App, AppError},
     fleet::{World, edition::Line},
     store::MachineRow,
 };
@@ -40,6 +42,12 @@ pub(crate) struct Since {
     /// 1 when it understands changes.
     #[serde(default)]
     changes: u8,
+    /// BLAKE3 of the text of the CAs that it trusts.
+    #[serde(default)]
+    trust: Option<Digest>,
+    /// Which start of the machine this is.
+    #[serde(default)]
+    instance: u64,
 }
 
 /// How far ahead of control a machine's revision may be and still be taken for real: control's
@@ -49,12 +57,16 @@ const AHEAD_MAX: u64 = 1 << 32;
 pub(crate) async fn watch(
     State(app): State<App>,
     Machine(machine): Machine,
+    Extension(peer): Extension<Peer>,
     Params(asked): Params<Since>,
 ) -> Result<Response, Refusal> {
+    if !app.statuses().is_the_one(&machine.name, asked.instance, app.instant()) {
+        return Err(AppError::MachineDuplicate(machine.name).into());
+    }
     if let Some(since) = asked.since {
         app.catch_up(&machine.name, since, AHEAD_MAX).await?;
     }
-    let body = Body::from_stream(stream::unfold(Stream::new(app, machine, asked), next));
+    let body = Body::from_stream(stream::unfold(Stream::new(app, machine, peer, asked), next));
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
 }
 
@@ -70,14 +82,19 @@ struct Stream {
     /// Whether it has what this control says of that revision, so that it can be told changes.
     has_ours: bool,
     takes_changes: bool,
+    /// What the machine trusts, and whether it was told to renew.
+    trust: (Digest, bool),
+    instance: u64,
+    /// What its connection was opened with.
+    peer: Peer,
     heartbeat: Interval,
     /// The rest of the frame that is being sent.
     pieces: VecDeque<Bytes>,
 }
 
 impl Stream {
-    fn new(app: App, machine: MachineRow, asked: Since) -> Self {
-        let Since { since, have, changes } = asked;
+    fn new(app: App, machine: MachineRow, peer: Peer, asked: Since) -> Self {
+        let Since { since, have, changes, trust, instance } = asked;
         let mut worlds = app.follow();
         worlds.mark_changed();
         let number = app.statuses().connected(&machine.name, app.instant());
@@ -92,6 +109,7 @@ impl Stream {
             before.is_some_and(|before| edition.digest(before) == have)
         });
         let takes_changes = changes == 1;
+        let trust = trust.unwrap_or_else(|| Digest::of(app.authority().bundle_pem().as_bytes()));
         Self {
             app,
             machine,
@@ -100,13 +118,35 @@ impl Stream {
             sent: since,
             has_ours,
             takes_changes,
+            trust: (trust, false),
+            instance,
+            peer,
             heartbeat,
             pieces: VecDeque::new(),
         }
     }
 
+    /// What the machine is to trust, when it was told something else or nothing.
+    fn news_of_trust(&mut self) -> Option<Line> {
+        let authority = self.app.authority();
+        let lifetime_ms = self.app.effective().config.machines.certificate_ms;
+        let renew = self.peer.0.as_ref().is_some_and(|presented| {
+            let left_ms = presented.not_after.ms_since(self.app.now());
+            // Machines renew with a third of the life left; one that has not may have a wrong clock.
+            let is_late = left_ms < i64::try_from(lifetime_ms / 4).unwrap_or(i64::MAX);
+            presented.issuer != authority.signer_name() || is_late
+        });
+        let ca_pem = authority.bundle_pem();
+        let trust = (Digest::of(ca_pem.as_bytes()), renew);
+        if trust == self.trust {
+            return None;
+        }
+        self.trust = trust;
+        Some(line(&Frame::Trust { trust: Trust { ca_pem, renew } }))
+    }
+
     /// The next frame for the newest world, unless the machine has it. `Err` when the machine is
-    /// no longer one of the fleet.
+    /// no longer one of the fleet, or another one goes by its identity.
     fn frame(&mut self) -> Result<Option<Line>, ()> {
         self.worlds.borrow_and_update();
         let (edition, earlier) = {
@@ -118,6 +158,11 @@ impl Stream {
         let world = &edition.world;
         let machine = world.machine(&self.machine.name).filter(|row| row.id == self.machine.id);
         let machine = machine.ok_or(())?;
+        if let Some(frame) = self.news_of_trust() {
+            // The world is looked at again after it.
+            self.worlds.mark_changed();
+            return Ok(Some(frame));
+        }
         if self.sent == Some(world.revision) {
             return Ok(None);
         }
@@ -125,6 +170,17 @@ impl Stream {
         self.has_ours = true;
         let change = earlier.and_then(|earlier| edition.change_since(&earlier, machine));
         Ok(Some(change.unwrap_or_else(|| edition.whole(machine))))
+    }
+}
+
+impl Stream {
+    /// `None` when another machine goes by this identity since: the newest one counts.
+    fn heartbeat(&mut self) -> Option<Line> {
+        if self.app.statuses().is_superseded(&self.machine.name, self.instance) {
+            return None;
+        }
+        let revision = Revision(self.worlds.borrow().revision);
+        Some(self.news_of_trust().unwrap_or_else(|| line(&Frame::Heartbeat { revision })))
     }
 }
 
@@ -153,9 +209,10 @@ async fn next(mut stream: Stream) -> Option<(Piece, Stream)> {
                 Some(None) => continue,
                 None => return None,
             },
-            _ = stream.heartbeat.tick() => {
-                heartbeat(stream.worlds.borrow().revision)
-            }
+            _ = stream.heartbeat.tick() => match stream.heartbeat() {
+                Some(frame) => frame,
+                None => return None,
+            },
         };
         stream.pieces = frame.into();
         let piece = stream.pieces.pop_front()?;
@@ -163,8 +220,7 @@ async fn next(mut stream: Stream) -> Option<(Piece, Stream)> {
     }
 }
 
-fn heartbeat(revision: u64) -> Line {
-    let frame = Frame::Heartbeat { revision: Revision(revision) };
-    let line = serde_json::to_string(&frame).expect("frames always have a JSON form");
+fn line(frame: &Frame) -> Line {
+    let line = serde_json::to_string(frame).expect("frames always have a JSON form");
     vec![format!("{line}\n").into()]
 }

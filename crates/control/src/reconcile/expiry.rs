@@ -17,6 +17,9 @@ use crate::{
 /// Previews end on edges by themselves, so this only has to be soon.
 const WAIT: Duration = Duration::from_secs(10);
 
+/// How long a join token that has expired is known as such, to whoever still comes with it.
+const JOIN_TOKEN_KEPT_MS: i64 = 24 * 60 * 60 * 1000;
+
 /// Ends what is over.
 #[derive(Debug)]
 pub(crate) struct Expiry(pub(crate) App);
@@ -47,7 +50,7 @@ impl Expiry {
             rows.iter().filter_map(|row| expire(row, now, sites.upload_expires_ms)).collect();
         let pruned = unkept(rows, sites.keep_releases as usize, now);
         let mut tx = app.begin_leading().await?;
-        tx.expire_join_tokens(now).await?;
+        tx.expire_join_tokens(now.plus_ms(-JOIN_TOKEN_KEPT_MS)).await?;
         let mut noted = Vec::new();
         for row in ended {
             // It may have gone on since it was looked at.

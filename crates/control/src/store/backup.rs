@@ -22,7 +22,7 @@ pub(crate) type Cells = Map<String, Json>;
 /// Every table that is kept, those that others refer to first.
 const TABLES: &[&str] = &[
     "fleet",
-    "authority",
+    "authorities",
     "sites",
     "hosts",
     "releases",
@@ -145,7 +145,7 @@ impl Tx {
         for row in &sealed {
             CertificateRow::read(row, &self.seal)?;
         }
-        super::authority::read(&mut self.on, &self.seal).await.map(drop)
+        self.authorities().await.map(drop)
     }
 
     /// Lets a row of a backup enter.

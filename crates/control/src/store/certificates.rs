@@ -105,6 +105,11 @@ impl Store {
 }
 
 impl Tx {
+    pub(crate) async fn certificates(&mut self) -> Result<Vec<CertificateRow>, StoreError> {
+        let rows = query("SELECT * FROM certificates ORDER BY id").fetch_all(&mut self.on).await?;
+        rows.iter().map(|row| CertificateRow::read(row, &self.seal)).collect()
+    }
+
     pub(crate) async fn put_certificate(&mut self, row: &CertificateRow) -> Result<(), StoreError> {
         query(
             "INSERT INTO certificates \

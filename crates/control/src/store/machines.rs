@@ -1,7 +1,7 @@
 //! Which machines have joined, which may, and which lag?
 
 use nigh_proto::{
-    MachineId, MachineName, SiteName, Timestamp,
+    Digest, MachineId, MachineName, SiteName, Timestamp,
     report::{MachineAbout, MachineRole},
 };
 
@@ -21,9 +21,12 @@ pub(crate) struct MachineRow {
     pub about: MachineAbout,
     pub is_drained: bool,
     pub joined_at: Timestamp,
+    /// The CA that signed its newest certificate; 0 when that is not known.
+    pub signer: i64,
+    pub certificate_not_after: Timestamp,
 }
 
-/// A join token that was not used yet.
+/// A join token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct JoinTokenRow {
     pub hash: [u8; 32],
@@ -31,6 +34,8 @@ pub(crate) struct JoinTokenRow {
     pub machine: MachineName,
     pub created_at: Timestamp,
     pub expires_at: Timestamp,
+    /// The public key that it was used with.
+    pub used_by: Option<Digest>,
 }
 
 fn role_of(column: &'static str, text: String) -> Result<MachineRole, StoreError> {
@@ -49,6 +54,8 @@ impl MachineRow {
             about: row.json("about")?,
             is_drained: row.get("is_drained")?,
             joined_at: row.time("joined_at")?,
+            signer: row.get("signer")?,
+            certificate_not_after: row.time("certificate_not_after")?,
         })
     }
 }
@@ -68,10 +75,12 @@ impl Tx {
     /// Adds a machine, or replaces one of the same name that joins again.
     pub(crate) async fn put_machine(&mut self, row: &MachineRow) -> Result<(), StoreError> {
         query(
-            "INSERT INTO machines (name, id, role, about, is_drained, joined_at) \
-             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (name) DO UPDATE SET \
+            "INSERT INTO machines \
+             (name, id, role, about, is_drained, joined_at, signer, certificate_not_after) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (name) DO UPDATE SET \
              id = excluded.id, role = excluded.role, about = excluded.about, \
-             joined_at = excluded.joined_at",
+             joined_at = excluded.joined_at, signer = excluded.signer, \
+             certificate_not_after = excluded.certificate_not_after",
         )
         .bind(row.name.as_str())
         .bind(row.id.as_str())
@@ -79,6 +88,8 @@ impl Tx {
         .bind(about_json(&row.about))
         .bind(row.is_drained)
         .bind(row.joined_at.unix_ms())
+        .bind(row.signer)
+        .bind(row.certificate_not_after.unix_ms())
         .execute(&mut self.on)
         .await?;
         Ok(())
@@ -96,13 +107,31 @@ impl Tx {
         row.map(|row| MachineRow::read(&row)).transpose()
     }
 
+    /// Notes a machine's new certificate. Whether the machine is still one of the fleet under
+    /// this very id.
+    pub(crate) async fn set_certificate(
+        &mut self,
+        id: &MachineId,
+        signer: i64,
+        not_after: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let done =
+            query("UPDATE machines SET signer = $2, certificate_not_after = $3 WHERE id = $1")
+                .bind(id.as_str())
+                .bind(signer)
+                .bind(not_after.unix_ms())
+                .execute(&mut self.on)
+                .await?;
+        Ok(done > 0)
+    }
+
     pub(crate) async fn set_about(
         &mut self,
-        name: &MachineName,
+        id: &MachineId,
         about: &MachineAbout,
     ) -> Result<(), StoreError> {
-        query("UPDATE machines SET about = $2 WHERE name = $1")
-            .bind(name.as_str())
+        query("UPDATE machines SET about = $2 WHERE id = $1")
+            .bind(id.as_str())
             .bind(about_json(about))
             .execute(&mut self.on)
             .await?;
@@ -120,6 +149,18 @@ impl Tx {
             .bind(is_drained)
             .execute(&mut self.on)
             .await?;
+        Ok(done > 0)
+    }
+
+    /// Gives a machine another id: every certificate with the one before is void. Whether there is
+    /// such a machine.
+    pub(crate) async fn set_machine_id(
+        &mut self,
+        name: &MachineName,
+        id: &MachineId,
+    ) -> Result<bool, StoreError> {
+        let sql = "UPDATE machines SET id = $2, certificate_not_after = 0 WHERE name = $1";
+        let done = query(sql).bind(name.as_str()).bind(id.as_str()).execute(&mut self.on).await?;
         Ok(done > 0)
     }
 
@@ -192,14 +233,13 @@ impl Tx {
         Ok(())
     }
 
-    /// Takes a join token: nobody can take it again once this transaction is committed.
-    pub(crate) async fn take_join_token(
+    pub(crate) async fn join_token(
         &mut self,
         hash: &[u8; 32],
     ) -> Result<Option<JoinTokenRow>, StoreError> {
         let row = query(
-            "DELETE FROM join_tokens WHERE hash = $1 \
-             RETURNING role, machine, created_at, expires_at",
+            "SELECT role, machine, created_at, expires_at, used_by FROM join_tokens \
+             WHERE hash = $1",
         )
         .bind(&hash[..])
         .fetch_optional(&mut self.on)
@@ -211,9 +251,24 @@ impl Tx {
                 machine: row.parse("machine")?,
                 created_at: row.time("created_at")?,
                 expires_at: row.time("expires_at")?,
+                used_by: row.digest_optional("used_by")?,
             })
         })
         .transpose()
+    }
+
+    /// From now on the token is good for this public key alone.
+    pub(crate) async fn use_join_token(
+        &mut self,
+        hash: &[u8; 32],
+        key: &Digest,
+    ) -> Result<(), StoreError> {
+        query("UPDATE join_tokens SET used_by = $2 WHERE hash = $1")
+            .bind(&hash[..])
+            .bind(&key.as_bytes()[..])
+            .execute(&mut self.on)
+            .await?;
+        Ok(())
     }
 
     /// Forgets join tokens that expired before `now`.
@@ -227,9 +282,18 @@ impl Tx {
 }
 
 impl Store {
+    /// Which CA signed whose newest certificate, by the machines' names.
+    pub(crate) async fn signers(&self) -> Result<Vec<(MachineName, i64)>, StoreError> {
+        let rows = query("SELECT name, signer FROM machines ORDER BY name");
+        let rows = rows.fetch_all(&self.reader).await?;
+        rows.iter().map(|row| Ok((row.parse("name")?, row.get("signer")?))).collect()
+    }
+
     /// How many join tokens wait to be used.
     pub(crate) async fn join_tokens_total(&self) -> Result<u64, StoreError> {
-        let total: i64 = query("SELECT count(*) FROM join_tokens").scalar(&self.reader).await?;
+        let total: i64 = query("SELECT count(*) FROM join_tokens WHERE used_by IS NULL")
+            .scalar(&self.reader)
+            .await?;
         Ok(total.unsigned_abs())
     }
 }

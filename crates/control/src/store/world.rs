@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use nigh_proto::SiteName;
 
 use super::{
-    CandidateRow, CertificateRow, ChallengeRow, HostRow, MachineRow, ReleaseRow, SiteRow, Store,
-    StoreError, TicketKeyRow, sql::query,
+    AuthorityRow, CandidateRow, CertificateRow, ChallengeRow, HostRow, MachineRow, ReleaseRow,
+    SiteRow, Store, StoreError, TicketKeyRow, sql::query,
 };
 use crate::fleet::{Site, World};
 
@@ -59,7 +59,13 @@ impl Store {
         let ticket_keys = query("SELECT * FROM ticket_keys ORDER BY created_at DESC, name")
             .fetch_all(&mut tx)
             .await?;
+        let authorities =
+            query("SELECT * FROM authorities ORDER BY number DESC").fetch_all(&mut tx).await?;
         Ok(World {
+            authorities: authorities
+                .iter()
+                .map(|row| AuthorityRow::read(row, &self.seal))
+                .collect::<Result<_, _>>()?,
             revision: revision.unsigned_abs(),
             sites: sites.into_values().collect(),
             machines: by_name(machines),

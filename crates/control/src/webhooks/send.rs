@@ -127,7 +127,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        ca::{Authority, Keys, api_config},
+        ca::{Authorities, Authority, api_config, certified},
         webhooks::client_config,
     };
 
@@ -165,9 +165,10 @@ mod tests {
     #[tokio::test]
     async fn a_private_authority_is_believed_only_when_it_is_named() {
         let now = std::time::SystemTime::now().into();
-        let authority = Authority::open(&Authority::generate(now).unwrap()).unwrap();
+        let authority =
+            Authorities::open(vec![Authority::generate(1, None, now).unwrap()]).unwrap();
         let own = authority.issue(&["localhost".to_owned()], now).unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(api_config(Keys::new(&own).unwrap()).unwrap()));
+        let acceptor = TlsAcceptor::from(Arc::new(api_config(certified(&own).unwrap()).unwrap()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port());
         tokio::spawn(async move {
@@ -185,7 +186,7 @@ mod tests {
         assert!(matches!(refused, Err(SendError::Tls(_))), "{refused:?}");
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("ca.pem");
-        std::fs::write(&file, authority.certificate_pem()).unwrap();
+        std::fs::write(&file, authority.bundle_pem()).unwrap();
         let known = client_config(Some(&file)).unwrap();
         let sent = send(&url, true, Arc::clone(&known), &delivery(), PATIENCE).await;
         assert_eq!(sent.unwrap(), StatusCode::NO_CONTENT);

@@ -7,7 +7,7 @@ use nigh_core::blob::PackBuilder;
 use nigh_daemon::{Clock, Context, Role, TcpListen};
 use nigh_proto::{
     Digest, Entry, Manifest,
-    api::{NewRelease, Problem, ReleaseBegun, ReleaseState, ReleaseView},
+    api::{CaView, NewRelease, Problem, ReleaseBegun, ReleaseState, ReleaseView},
     rules::RuleSet,
 };
 use nigh_testkit::postgres::{Database, DatabaseKind};
@@ -156,6 +156,27 @@ impl Fleet {
             view
         };
         tokio::time::timeout(DEADLINE, reached).await.expect("the release gets there")
+    }
+
+    /// Control's CAs as soon as they are as wanted.
+    pub(crate) async fn ca_when(&self, is_it: impl Fn(&CaView) -> bool) -> CaView {
+        let mut ca: CaView = self.get("/v1/ca").await;
+        let deadline = tokio::time::Instant::now() + 2 * DEADLINE;
+        while !is_it(&ca) {
+            assert!(tokio::time::Instant::now() < deadline, "{ca:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            ca = self.get("/v1/ca").await;
+        }
+        ca
+    }
+
+    /// Ends when the CA file is this: the listeners have gone over before it.
+    pub(crate) async fn until_ca_file_has(&self, bundle: &str) {
+        let deadline = tokio::time::Instant::now() + DEADLINE;
+        while self.ca_pem() != bundle {
+            assert!(tokio::time::Instant::now() < deadline, "{}", self.ca_pem());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     pub(crate) async fn until_active(&self, release: &ReleaseView) -> ReleaseView {

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use nigh_proto::{
-    MachineName, Timestamp,
+    Digest, MachineName, Timestamp,
     api::{JoinTokenCreated, NewJoinToken},
     report::{
-        Health, JoinRequest, JoinResponse, MachineAbout, MachineRole, Ports, Report, SiteReport,
+        Credentials, Health, JoinRequest, JoinResponse, MachineAbout, MachineRole, Ports, Report,
+        SiteReport,
     },
     state::{DnsState, EdgeState, Location, MachineState, Revision},
-    watch::Frame,
+    watch::{Frame, Trust},
 };
 use reqwest::{Response, StatusCode};
 
@@ -53,11 +54,25 @@ pub(crate) async fn join_token(fleet: &Fleet, name: &str, role: MachineRole) -> 
 pub(crate) async fn join(fleet: &Fleet, about: &MachineAbout, token: &str) -> (Response, String) {
     let key = rcgen::KeyPair::generate().unwrap();
     let csr = rcgen::CertificateParams::default().serialize_request(&key).unwrap();
-    let request =
-        JoinRequest { token: token.to_owned(), csr_pem: csr.pem().unwrap(), about: about.clone() };
+    let request = JoinRequest {
+        token: token.to_owned(),
+        csr_pem: csr.pem().unwrap(),
+        about: about.clone(),
+        sent_at: None,
+    };
     let url = format!("{}/machine/v1/join", fleet.machines);
     let response = fleet.http.post(url).json(&request).send().await.unwrap();
     (response, key.serialize_pem())
+}
+
+/// Connections that prove who the machine is, to a control that these CAs vouch for.
+pub(crate) fn client(ca_pem: &str, certificate_pem: &str, key_pem: &str) -> reqwest::Client {
+    let identity = format!("{certificate_pem}{key_pem}");
+    reqwest::Client::builder()
+        .tls_certs_only(reqwest::Certificate::from_pem_bundle(ca_pem.as_bytes()).unwrap())
+        .identity(reqwest::Identity::from_pem(identity.as_bytes()).unwrap())
+        .build()
+        .unwrap()
 }
 
 impl Machine {
@@ -67,13 +82,22 @@ impl Machine {
         let (response, key) = join(fleet, &about, &token).await;
         let joined: JoinResponse = expect(StatusCode::OK, response).await;
         assert_eq!(joined.ca_pem, fleet.ca_pem());
-        let identity = format!("{}{key}", joined.certificate_pem);
-        let http = reqwest::Client::builder()
-            .tls_certs_only([reqwest::Certificate::from_pem(joined.ca_pem.as_bytes()).unwrap()])
-            .identity(reqwest::Identity::from_pem(identity.as_bytes()).unwrap())
-            .build()
-            .unwrap();
+        let http = client(&joined.ca_pem, &joined.certificate_pem, &key);
         Machine { about, http, url: fleet.machines.clone() }
+    }
+
+    /// A machine, and a copy of it with connections of its own.
+    pub(crate) async fn join_twice(fleet: &Fleet, name: &str, role: MachineRole) -> (Self, Self) {
+        let about = about(name, role);
+        let token = join_token(fleet, name, role).await;
+        let (response, key) = join(fleet, &about, &token).await;
+        let joined: JoinResponse = expect(StatusCode::OK, response).await;
+        let one = || Machine {
+            about: about.clone(),
+            http: client(&joined.ca_pem, &joined.certificate_pem, &key),
+            url: fleet.machines.clone(),
+        };
+        (one(), one())
     }
 
     pub(crate) fn name(&self) -> MachineName {
@@ -81,7 +105,16 @@ impl Machine {
     }
 
     pub(crate) async fn watch(&self, since: u64) -> Watch {
-        let url = format!("{}/machine/v1/watch?since={since}", self.url);
+        self.open_watch(format!("{}/machine/v1/watch?since={since}", self.url)).await
+    }
+
+    /// As a machine that trusts the CAs whose text has this digest.
+    pub(crate) async fn watch_trusting(&self, since: u64, trust: Digest) -> Watch {
+        let url = format!("{}/machine/v1/watch?since={since}&trust={trust}", self.url);
+        self.open_watch(url).await
+    }
+
+    async fn open_watch(&self, url: String) -> Watch {
         let response = self.http.get(url).send().await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.version(), reqwest::Version::HTTP_2);
@@ -108,6 +141,7 @@ impl Machine {
             certificates: Vec::new(),
             health: Health::default(),
             sent_at: Timestamp::from(std::time::SystemTime::now()),
+            credentials: Credentials::default(),
         };
         let url = format!("{}/machine/v1/report", self.url);
         let response = self.http.post(url).json(&report).send().await.unwrap();
@@ -137,6 +171,18 @@ impl Watch {
             let piece = tokio::time::timeout(DEADLINE, self.response.next()).await.unwrap()?;
             self.buffer.extend_from_slice(&piece.ok()?);
         }
+    }
+
+    /// What control says about trust next.
+    pub(crate) async fn trust(&mut self) -> Trust {
+        let told = async {
+            loop {
+                if let Frame::Trust { trust } = self.frame().await.expect("the stream goes on") {
+                    return trust;
+                }
+            }
+        };
+        tokio::time::timeout(DEADLINE, told).await.expect("control says whom to trust")
     }
 
     pub(crate) async fn state(&mut self) -> MachineState {

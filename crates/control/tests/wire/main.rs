@@ -19,5 +19,6 @@ mod machines;
 mod operations;
 mod push;
 mod restart;
+mod trust;
 mod upkeep;
 mod webhooks;

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Subcommand};
 use nigh_proto::{
     MachineName,
-    api::{MachineView, NewJoinToken},
+    api::{JoinTokenCreated, MachineView, NewJoinToken},
     report::MachineRole,
 };
 use serde_json::json;
@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Drain(Named),
     /// Put a drained machine back into the DNS answers
     Undrain(Named),
+    /// Void a machine's certificates: it is cut off at once and must join again
+    Revoke(Named),
     /// Remove a machine from the fleet
     Rm(Named),
 }
@@ -44,6 +46,8 @@ pub(crate) enum DnsCommand {
     Show(Named),
     /// Make a join token, which one new machine may use once
     Token(Token),
+    /// Void a machine's certificates: it is cut off at once and must join again
+    Revoke(Named),
     /// Remove a machine from the fleet
     Rm(Named),
 }
@@ -54,6 +58,7 @@ impl From<DnsCommand> for Command {
             DnsCommand::List => Command::List,
             DnsCommand::Show(named) => Command::Show(named),
             DnsCommand::Token(token) => Command::Token(token),
+            DnsCommand::Revoke(named) => Command::Revoke(named),
             DnsCommand::Rm(named) => Command::Rm(named),
         }
     }
@@ -88,6 +93,7 @@ pub(crate) async fn run(
         Command::Token(args) => token(role, args, app).await,
         Command::Drain(Named { name }) => drain(role, &name, true, app).await,
         Command::Undrain(Named { name }) => drain(role, &name, false, app).await,
+        Command::Revoke(Named { name }) => revoke(role, &name, app).await,
         Command::Rm(Named { name }) => remove(role, &name, app).await,
     }
 }
@@ -179,6 +185,9 @@ fn describe(machine: &MachineView) -> String {
     if let Some(region) = &machine.region {
         lines.insert(2, format!("region     {region}"));
     }
+    if let Some(end) = machine.certificate_not_after {
+        lines.push(format!("certificate until {end}"));
+    }
     if let Some(at) = machine.last_seen_at {
         lines.push(format!("last seen  {at}"));
     }
@@ -209,7 +218,7 @@ async fn token(role: MachineRole, args: Token, app: &App<'_>) -> Result<Exit, Fa
         .or_fail(|| format!("no join token was made for {name}"))?;
     let Some(path) = out else {
         app.console.result(&created, |created| created.token.clone());
-        app.console.note(&format!("{name} may join with it once, until {}", created.expires_at));
+        app.console.note(&where_to(role, &name, "/etc/nigh/join-token", &created));
         return Ok(Exit::Ok);
     };
     nigh_durable::write_secret(&path, created.token.as_bytes()).map_err(|error| {
@@ -219,7 +228,18 @@ async fn token(role: MachineRole, args: Token, app: &App<'_>) -> Result<Exit, Fa
     })?;
     let report = json!({ "file": path, "expires_at": created.expires_at });
     app.console.result(&report, |_| format!("the join token of {name} is in {}", path.display()));
+    app.console.note(&where_to(role, &name, &path.to_string_lossy(), &created));
     Ok(Exit::Ok)
+}
+
+/// What to put where on the new machine.
+fn where_to(role: MachineRole, name: &MachineName, file: &str, made: &JoinTokenCreated) -> String {
+    let (role, expires_at, url) = (role.label(), made.expires_at, &made.control_url);
+    format!(
+        "{name} may join with it once, until {expires_at}. Put it into {file} there (mode 0600), and \
+         into /etc/nigh/{role}.toml:\n\n  [control]\n  url = \"{url}\"\n  join_token_file = \
+         \"{file}\"\n\nThe token names control's CA, so no CA file is needed."
+    )
 }
 
 async fn drain(
@@ -234,6 +254,19 @@ async fn drain(
     app.console.result(&json!({ "name": name, "is_drained": is_drained }), |_| {
         let answers = if is_drained { "leaves" } else { "is back in" };
         format!("{name} {answers} the DNS answers; it serves all the while")
+    });
+    Ok(Exit::Ok)
+}
+
+async fn revoke(role: MachineRole, name: &MachineName, app: &App<'_>) -> Result<Exit, Failure> {
+    find(role, name, app).await?;
+    app.settings.confirm(&format!("{name} will be cut off at once and must join anew."))?;
+    app.client.revoke_machine(name).await.or_fail(|| format!("{name} was not revoked"))?;
+    app.console.result(&json!({ "revoked": name }), |_| {
+        format!(
+            "the certificates of {name} are void; join it again: nigh {} token {name}",
+            role.label()
+        )
     });
     Ok(Exit::Ok)
 }

@@ -3,6 +3,7 @@
 pub(crate) mod api;
 pub(crate) mod audit;
 pub(crate) mod backup;
+pub(crate) mod ca;
 pub(crate) mod cert;
 pub(crate) mod check;
 pub(crate) mod completions;
@@ -80,6 +81,7 @@ async fn about_control(
         Command::Cert(command) => cert::run(command, &app).await,
         Command::Edge(command) => machine::run(command, MachineRole::Edge, &app).await,
         Command::Dns(command) => machine::run(command.into(), MachineRole::Dns, &app).await,
+        Command::Ca(command) => ca::run(command, &app).await,
         Command::Status => status::run(&app).await,
         Command::Token(command) => token::run(command, &app).await,
         Command::Audit(args) => audit::run(args, global.site.as_deref(), &app).await,

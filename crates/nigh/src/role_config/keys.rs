@@ -60,7 +60,7 @@ const CONTROL_URL: Key =
 const CONTROL_CA: Key = example(
     "control.ca_file",
     "\"/etc/nigh/ca.pem\"",
-    "Control's CA, PEM: ca.pem of its state folder. Needed until the machine has joined.",
+    "Control's CA, PEM: ca.pem of its state folder. Only to join with a token without a fingerprint.",
 );
 const CONTROL_TOKEN: Key = example(
     "control.join_token_file",
@@ -85,6 +85,14 @@ pub(crate) const CONTROL: &[Key] = &[
     value(
         "machines.connections_max",
         "Connections served at once; more wait in the kernel's queue.",
+    ),
+    value(
+        "machines.certificate_ms",
+        "How long a machine's certificate is valid; it renews itself after two thirds.",
+    ),
+    value(
+        "machines.ca_overlap_ms",
+        "How long a replaced CA stays trusted at least, for those who have only that one.",
     ),
     OPS,
     OPS_LISTEN,

@@ -52,6 +52,8 @@ kinds! {
     ReleaseFailed "release_failed" "It could not go live.",
     ReleaseDeleted "release_deleted" "It is gone.",
     MachineJoined "machine_joined" "A machine joined the fleet.",
+    MachineRevoked "machine_revoked" "A machine's certificates were made void.",
+    CaRotated "ca_rotated" "Control's CA is being replaced, was replaced, or is no longer trusted.",
     MachineAway "machine_away" "A machine is not heard from any more.",
     MachineBack "machine_back" "A machine that was away is heard from again.",
     MachineDrained "machine_drained" "A machine was taken out of the answers.",

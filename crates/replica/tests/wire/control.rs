@@ -43,6 +43,7 @@ use crate::clock::FastClock;
 pub(crate) const DEADLINE: Duration = Duration::from_secs(200);
 
 pub(crate) const JOIN: &str = "/machine/v1/join";
+pub(crate) const RENEW: &str = "/machine/v1/renew";
 pub(crate) const WATCH: &str = "/machine/v1/watch";
 pub(crate) const REPORT: &str = "/machine/v1/report";
 pub(crate) const PACKS: &str = "/machine/v1/packs";
@@ -105,6 +106,15 @@ impl Control {
 
     pub(crate) fn ca_pem(&self) -> String {
         self.ca.pem()
+    }
+
+    /// BLAKE3 of the CA's certificate.
+    pub(crate) fn fingerprint(&self) -> nigh_proto::Digest {
+        nigh_proto::Digest::of(self.ca.der())
+    }
+
+    pub(crate) fn sign(&self, csr: CertificateSigningRequestParams) -> String {
+        csr.signed_by(&self.ca).unwrap().pem()
     }
 
     /// What control answers to a join.
@@ -268,7 +278,7 @@ fn acceptor(ca: &CertifiedIssuer<'static, KeyPair>) -> TlsAcceptor {
         .unwrap()
         .with_client_cert_verifier(verifier)
         .with_single_cert(
-            vec![certificate.der().clone()],
+            vec![certificate.der().clone(), ca.der().clone()],
             PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
         )
         .unwrap();
@@ -293,7 +303,10 @@ async fn handle(
     let (parts, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
     let (answer, answered) = oneshot::channel();
-    let query = parts.uri.query().map(str::to_owned);
+    // Whom it trusts and which start it is are for other tests.
+    let is_told = |pair: &&str| !pair.starts_with("trust=") && !pair.starts_with("instance=");
+    let told = |query: &str| query.split('&').filter(is_told).collect::<Vec<_>>().join("&");
+    let query = parts.uri.query().map(told);
     let call = Call { query, headers: parts.headers, body, has_certificate, answer };
     let path = parts.uri.path().to_owned();
     let calls = {

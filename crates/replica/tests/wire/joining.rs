@@ -103,7 +103,7 @@ async fn a_certificate_that_is_not_for_its_key_does_not_take_the_place_of_none()
     join.answer(200, serde_json::to_vec(&response).unwrap());
 
     let join = joins.next_soon().await;
-    assert!(!home.path("identity/cert.pem").exists());
+    assert!(!home.path("identity/machine.pem").exists());
     assert_eq!(log.lines_with("cannot be used").len(), 1);
     admit(&control, join);
     assert!(watches.next().await.has_certificate);

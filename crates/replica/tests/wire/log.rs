@@ -25,6 +25,15 @@ impl Log {
         Log { text, _guard: tracing::subscriber::set_default(subscriber) }
     }
 
+    /// Ends when a line contains `words`.
+    pub(crate) async fn wait_for(&self, words: &str) {
+        let deadline = std::time::Instant::now() + crate::control::DEADLINE;
+        while self.lines_with(words).is_empty() {
+            assert!(std::time::Instant::now() < deadline, "nobody has said {words:?}");
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    }
+
     /// The lines that contain `words`.
     pub(crate) fn lines_with(&self, words: &str) -> Vec<String> {
         let text = String::from_utf8(self.text.lock().unwrap().clone()).unwrap();

@@ -17,6 +17,8 @@ use crate::control::{Call, Calls, Control, DEADLINE, JOIN, Pipe, WATCH};
 /// A folder for a machine, and where its control is.
 pub(crate) struct Home {
     pub(crate) dir: tempfile::TempDir,
+    /// Whether the configuration names a CA file.
+    pub(crate) has_ca_file: bool,
     url: String,
 }
 
@@ -29,7 +31,8 @@ pub(crate) struct Machine {
 impl Home {
     /// A machine that has a join token and was never started.
     pub(crate) fn new(control: &Control) -> Self {
-        let home = Home { dir: tempfile::tempdir().unwrap(), url: control.url() };
+        let home =
+            Home { dir: tempfile::tempdir().unwrap(), has_ca_file: true, url: control.url() };
         home.trust(control);
         home.write_token("nigh_join_first");
         home
@@ -59,7 +62,7 @@ impl Home {
             state_dir: self.dir.path().to_owned(),
             control: ControlConfig {
                 url: self.url.clone(),
-                ca_file: Some(self.path("control-ca.pem")),
+                ca_file: self.has_ca_file.then(|| self.path("control-ca.pem")),
                 join_token_file: Some(self.path("token")),
             },
             about: about(),
@@ -165,7 +168,7 @@ pub(crate) fn heartbeat(revision: u64) -> Vec<u8> {
     frame(&Frame::Heartbeat { revision: Revision(revision) })
 }
 
-fn frame(frame: &Frame) -> Vec<u8> {
+pub(crate) fn frame(frame: &Frame) -> Vec<u8> {
     let mut line = serde_json::to_vec(frame).unwrap();
     line.push(b'\n');
     line

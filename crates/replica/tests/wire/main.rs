@@ -12,5 +12,6 @@ mod following;
 mod joining;
 mod log;
 mod machine;
+mod renewing;
 mod reporting;
 mod restarting;

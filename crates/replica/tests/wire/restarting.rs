@@ -85,7 +85,7 @@ async fn a_machine_with_a_damaged_certificate_starts_and_joins_again_with_a_new_
         let revision = revision as u64 + 7;
         let (home, machine, _, _pipe) = following(&control, revision).await;
         drop(machine);
-        std::fs::write(home.path("identity/cert.pem"), damaged).unwrap();
+        std::fs::write(home.path("identity/machine.pem"), damaged).unwrap();
         let (mut joins, mut watches) = (control.calls(JOIN), control.calls(WATCH));
         let machine = home.start();
         assert_eq!(machine.revision(), Some(revision));
@@ -101,7 +101,7 @@ async fn a_machine_with_a_damaged_certificate_starts_and_joins_again_with_a_new_
         let since = revision.to_string();
         assert!(watch.has_certificate && watch.since() == Some(since));
     }
-    assert_eq!(log.lines_with("identity/cert.pem is not PEM").len(), 3, "once per start");
+    assert_eq!(log.lines_with("identity/machine.pem is not PEM").len(), 3, "once per start");
 }
 
 #[tokio::test]

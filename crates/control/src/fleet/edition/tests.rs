@@ -18,7 +18,7 @@ fn heard(held: Option<&Document>, line: Line) -> Document {
     match serde_json::from_slice(&line).unwrap() {
         Frame::State { state } => state,
         Frame::Change { change } => held.unwrap().changed(&change).unwrap(),
-        Frame::Heartbeat { .. } => panic!("control had nothing to say"),
+        Frame::Heartbeat { .. } | Frame::Trust { .. } => panic!("control had nothing to say"),
     }
 }
 

@@ -11,12 +11,11 @@ use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use nigh_daemon::{Context, Tasks};
 use serde_json::Value;
 use tokio::{net::TcpListener, sync::Semaphore};
-use tokio_rustls::TlsAcceptor;
 
 use super::*;
 use crate::{
     app::{Effective, fixture::Fixture},
-    ca::{Authority, Keys, api_config},
+    ca::{Authority, Port, api_config, certified},
     certificates::limits::SetbackKind,
     config::{AcmeConfig, CertificateMode, ControlConfig},
     serve::{FIRST_REQUEST_TIMEOUT, Service, accept},
@@ -73,7 +72,8 @@ async fn fixture(directory: &str, ca_file: Option<std::path::PathBuf>) -> (Fixtu
         caa_identities: Vec::new(),
     }];
     fixture.app.reload(Effective::new(config).unwrap()).await.unwrap();
-    let authority = Authority::open(&Authority::generate(fixture.app.now()).unwrap()).unwrap();
+    let row = Authority::generate(1, None, fixture.app.now()).unwrap();
+    let authority = Authority::open(&row).unwrap();
     let issued = authority.issue(&["*.nigh.test".to_owned()], fixture.app.now()).unwrap();
     let row = CertificateRow {
         id: ID.to_owned(),
@@ -187,7 +187,8 @@ async fn renewal(State(double): Shared) -> Response {
 /// The double over TLS, and whom to trust for it.
 async fn serve(double: Arc<Double>, tasks: &Tasks, dir: &std::path::Path) -> std::path::PathBuf {
     let now = std::time::SystemTime::now().into();
-    let authority = Authority::open(&Authority::generate(now).unwrap()).unwrap();
+    let row = Authority::generate(1, None, now).unwrap();
+    let authority = Authority::open(&row).unwrap();
     let own = authority.issue(&["localhost".to_owned()], now).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     *double.url.lock().unwrap() =
@@ -201,14 +202,15 @@ async fn serve(double: Arc<Double>, tasks: &Tasks, dir: &std::path::Path) -> std
         .with_state(double);
     let service = Service {
         name: "ca",
-        tls: TlsAcceptor::from(Arc::new(api_config(Keys::new(&own).unwrap()).unwrap())),
+        tls: Port::new(api_config(certified(&own).unwrap()).unwrap()),
         router,
         places: Arc::new(Semaphore::new(8)),
         first_request_timeout: FIRST_REQUEST_TIMEOUT,
+        judge: None,
     };
     tasks.spawn("ca", accept(listener, service, tasks.clone()));
     let file = dir.join("double.pem");
-    std::fs::write(&file, authority.certificate_pem()).unwrap();
+    std::fs::write(&file, row.certificate_pem).unwrap();
     file
 }
 
