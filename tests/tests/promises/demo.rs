@@ -218,6 +218,6 @@ async fn a_mistake_is_told_before_anything_is_started() -> Result<()> {
     let person = Person::stranger()?;
     person.run(&["demo", "/nonexistent/site"]).await?.expect(6).says(&["/nonexistent/site"]);
     person.run(&["demo", "--edges", "0"]).await?.expect(2);
-    person.run(&["demo", "--edges", "99"]).await?.expect(2).says(&["12"]);
+    person.run(&["demo", "--edges", "99"]).await?.expect(2).says(&["20"]);
     Ok(())
 }

@@ -44,7 +44,7 @@ pub(crate) enum Order {
     params(("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query),
         ("site" = Option<String>, Query), ("actor" = Option<String>, Query),
         ("verb" = Option<String>, Query), ("since" = Option<String>, Query),
-        ("until" = Option<String>, Query), ("order" = Option<Order>, Query)),
+        ("until" = Option<String>, Query), ("order" = inline(Option<Order>), Query)),
     responses((status = 200, body = Page<AuditEntry>), (status = 403, body = Problem)))]
 pub(crate) async fn list(
     State(app): State<App>,

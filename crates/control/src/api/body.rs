@@ -53,7 +53,22 @@ where
         let kinds = ["application/merge-patch+json", "application/json"];
         expect_media_type(request.headers(), &kinds)?;
         let text = small(request, JSON_MAX_BYTES).await?;
-        parse(&text).map(Patch)
+        let patch = parse(&text)?;
+        if serde_json::from_slice::<Value>(&text).is_ok_and(|value| has_list(&value)) {
+            let detail = "the body has a list where this route takes an object or a value";
+            return Err(Refusal::new(StatusCode::BAD_REQUEST, "body_invalid", detail));
+        }
+        Ok(Patch(patch))
+    }
+}
+
+/// No field that can be patched is a list; one would be taken as the fields of an object in their
+/// order.
+fn has_list(patch: &Value) -> bool {
+    match patch {
+        Value::Array(_) => true,
+        Value::Object(fields) => fields.values().any(has_list),
+        _ => false,
     }
 }
 
@@ -228,6 +243,8 @@ fn refuse_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use futures_util::FutureExt as _;
     use http::HeaderValue;
 
@@ -249,10 +266,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_may_be_as_long_as_its_route_takes() {
+        type Numbers = BTreeMap<String, u32>;
         let sent =
-            |text: &'static str| Small::<String, 5>::from_request(Request::new(text.into()), &());
-        assert_eq!(sent("\"abc\"").await.unwrap().0, "abc");
-        let long = sent("\"abcd\"").await.unwrap_err();
+            |text: &'static str| Small::<Numbers, 7>::from_request(Request::new(text.into()), &());
+        assert_eq!(sent("{\"a\":1}").await.unwrap().0["a"], 1);
+        let long = sent("{\"a\":10}").await.unwrap_err();
         assert_eq!((long.status, long.code), (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"));
     }
 
@@ -260,8 +278,9 @@ mod tests {
     fn a_whole_number_may_be_written_with_a_point() {
         for (text, number) in [("2", Some(2)), ("2.0", Some(2)), ("2e3", Some(2000)), ("2.5", None)]
         {
-            let read = parse_leniently::<Vec<u32>>(format!("[{text}]").as_bytes());
-            assert_eq!(read.ok().map(|read| read[0]), number, "{text}");
+            let body = format!("{{\"n\":{text}}}");
+            let read = parse_leniently::<BTreeMap<String, u32>>(body.as_bytes());
+            assert_eq!(read.ok().map(|read| read["n"]), number, "{text}");
         }
     }
 

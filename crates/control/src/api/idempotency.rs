@@ -13,7 +13,9 @@ use std::{
 use axum::{
     body::{Body, Bytes, HttpBody as _, to_bytes},
     extract::{FromRequestParts as _, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{
+        HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, uri::PathAndQuery,
+    },
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -73,7 +75,7 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
 async fn once(app: &App, key: &str, request: Request, next: Next) -> Result<Response, Refusal> {
     let (mut parts, body) = request.into_parts();
     let caller = Caller::from_request_parts(&mut parts, app).await?;
-    let id = id_of(caller.0.id.as_str(), &parts.uri.to_string(), key);
+    let id = id_of(caller.0.id.as_str(), target(&parts.uri), key);
     match app.store().claim_key(&id, &caller.0.id, app.now()).await? {
         Claim::Mine { until } => {
             let (body, print) = match read_ahead(body).await {
@@ -111,9 +113,14 @@ async fn once(app: &App, key: &str, request: Request, next: Next) -> Result<Resp
     }
 }
 
-fn id_of(token: &str, uri: &str, key: &str) -> [u8; 32] {
+/// What is asked for, by whatever name and port control is reached: HTTP/2 has them in the URI.
+fn target(uri: &Uri) -> &str {
+    uri.path_and_query().map_or(uri.path(), PathAndQuery::as_str)
+}
+
+fn id_of(token: &str, target: &str, key: &str) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
-    for part in [token, uri, key] {
+    for part in [token, target, key] {
         hasher.update(&(part.len() as u64).to_le_bytes());
         hasher.update(part.as_bytes());
     }
@@ -278,6 +285,15 @@ mod tests {
         let own = id_of("a", "/v1/sites", "k");
         assert_ne!(own, id_of("b", "/v1/sites", "k"));
         assert_ne!(own, id_of("a", "/v1/site", "sk"));
+    }
+
+    #[test]
+    fn a_request_is_the_same_on_every_control() {
+        for uri in
+            ["/v1/sites?a=b", "https://a.test/v1/sites?a=b", "https://b.test:8443/v1/sites?a=b"]
+        {
+            assert_eq!(target(&uri.parse::<Uri>().unwrap()), "/v1/sites?a=b");
+        }
     }
 
     proptest! {

@@ -204,9 +204,11 @@ fn check(manifest_text: String, rules: &RuleSet) -> Result<Checked, AppError> {
     })
 }
 
+/// Text for people, of several lines perhaps.
 fn checked_text(what: &'static str, text: String) -> Result<String, AppError> {
+    let is_strange = |letter: char| letter.is_control() && !matches!(letter, '\n' | '\t');
     match text.len() {
-        1..=MESSAGE_MAX_BYTES => Ok(text),
+        1..=MESSAGE_MAX_BYTES if !text.contains(is_strange) => Ok(text),
         length => Err(AppError::Text { what, length, max: MESSAGE_MAX_BYTES }),
     }
 }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use nigh_proto::{MachineName, api::NewSite, report::MachineRole};
+use nigh_proto::{MachineName, ReleaseId, api::NewSite, report::MachineRole};
 use nigh_testkit::postgres::DatabaseKind;
 
 use super::*;
@@ -45,6 +45,17 @@ impl Pair {
         until("the edge is known", || self.second.app.world().machine(&row.name).is_some()).await;
         row
     }
+
+    /// A release that both know: what a machine says of others is not believed.
+    async fn push(&self, page: &str) -> ReleaseId {
+        let id = self.first.push(page).await.id;
+        until("the release is known", || {
+            let world = self.second.app.world();
+            world.site(&docs()).is_some_and(|site| site.release(&id).is_some())
+        })
+        .await;
+        id
+    }
 }
 
 impl Drop for Pair {
@@ -60,6 +71,13 @@ async fn until(what: &str, is_so: impl Fn() -> bool) {
         }
     };
     tokio::time::timeout(DEADLINE, waited).await.unwrap_or_else(|_| panic!("not so: {what}"));
+}
+
+/// A report of `edge` that it has staged `release`.
+fn staging(edge: &str, release: &ReleaseId) -> Report {
+    let mut report = report(edge, &[]);
+    report.sites[0].staged.push(release.clone());
+    report
 }
 
 fn presence(app: &App, name: &MachineName) -> Presence {
@@ -90,13 +108,13 @@ async fn a_commit_on_one_control_reaches_those_who_wait_on_another() {
 #[tokio::test]
 async fn what_a_machine_says_to_one_control_is_known_to_all() {
     let pair = Pair::start().await;
+    let staged = pair.push("one").await;
     let edge = pair.join("fra1").await;
     assert_eq!(edge.role, MachineRole::Edge);
     let (first, second) = (&pair.first.app, &pair.second.app);
     let stream = second.statuses().connected(&edge.name, second.instant());
     second.desk().connected(&edge.name, &edge.id);
-    let staged = crate::fleet::fixture::release(1);
-    second.take_report(&edge, report("fra1", &[1])).await.unwrap();
+    second.take_report(&edge, staging("fra1", &staged)).await.unwrap();
     until("the first control counts it as here", || {
         presence(first, &edge.name) == Presence::Here
             && first.statuses().has_staged(&edge.name, &docs(), &staged)
@@ -111,11 +129,11 @@ async fn what_a_machine_says_to_one_control_is_known_to_all() {
 #[tokio::test]
 async fn a_machine_that_joined_again_is_not_judged_by_what_it_said_elsewhere() {
     let pair = Pair::start().await;
+    let staged = pair.push("one").await;
     let edge = pair.join("fra1").await;
     let (first, second) = (&pair.first.app, &pair.second.app);
     second.desk().connected(&edge.name, &edge.id);
-    second.take_report(&edge, report("fra1", &[1])).await.unwrap();
-    let staged = crate::fleet::fixture::release(1);
+    second.take_report(&edge, staging("fra1", &staged)).await.unwrap();
     let has_staged = || first.statuses().has_staged(&edge.name, &docs(), &staged);
     until("the first control has heard of it", has_staged).await;
     let again = second_join(&pair, "fra1").await;

@@ -153,7 +153,7 @@ async fn an_edge_that_joins_again_is_not_taken_for_what_it_was() {
     let again = Machine::join(&fleet, "fra1", MachineRole::Edge).await;
     let _watch = again.watch(0).await;
     let back = fleet.post("/v1/sites/docs/rollback", &serde_json::json!({})).await;
-    let back: ReleaseView = expect(StatusCode::OK, back).await;
+    let back: ReleaseView = expect(StatusCode::ACCEPTED, back).await;
     assert_eq!(back.state, ReleaseState::Staging);
     let dns = Machine::join(&fleet, "ns1", MachineRole::Dns).await;
     assert_eq!(dns.watch(0).await.dns_state().await.sites[0].lagging, [again.name()]);

@@ -28,8 +28,9 @@ async fn sites_releases_machines_and_tokens_survive() {
     let site: SiteView = fleet.get("/v1/sites/docs").await;
     assert_eq!(site.active, Some(pushed.id));
     edge.url = fleet.machines.clone();
-    let state = edge.watch(active.revision.0).await.edge_state().await;
-    assert!(state.revision > active.revision, "revisions never fall");
+    // What it has already, it is not told again: a restart alone raises no revision.
+    let state = edge.watch(0).await.edge_state().await;
+    assert!(state.revision >= active.revision, "revisions never fall");
     assert_eq!(state.sites, active.sites);
     assert_eq!(state.certificates, active.certificates);
 }
