@@ -235,6 +235,10 @@ macro_rules! cells {
                     _ if raw.is_null() => Value::Text(None),
                     "BOOLEAN" | "BOOL" => Value::Bool($row.try_get_unchecked(at)?),
                     "INTEGER" | "INT8" => Value::Int($row.try_get_unchecked(at)?),
+                    "INT4" => {
+                        let value: Option<i32> = $row.try_get_unchecked(at)?;
+                        Value::Int(value.map(i64::from))
+                    }
                     "TEXT" => Value::Text($row.try_get_unchecked(at)?),
                     "BLOB" | "BYTEA" => Value::Bytes($row.try_get_unchecked(at)?),
                     _ => {
