@@ -1,7 +1,7 @@
 //! Does this control do what only one of several may do?
 //!
 //! One session of PostgreSQL holds a lock for as long as its connection lives; whose it is leads.
-//! Each lead is a term with a number in the database, and a [`Tx`](crate::store::Tx) of an earlier
+//! Each lead is a term with a number in the database, and a [`Tx`] of an earlier
 //! term is refused: a control that was cut off and has not noticed writes nothing as leader. A
 //! control with a database of its own always leads.
 
