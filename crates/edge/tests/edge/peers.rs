@@ -73,7 +73,8 @@ async fn joined(authority: &Authority, release: Release) -> (Running, rcgen::Cer
     std::fs::create_dir_all(&identity).unwrap();
     std::fs::write(identity.join("key.pem"), shown.key.serialize_pem()).unwrap();
     std::fs::write(identity.join("ca.pem"), &authority.pem).unwrap();
-    std::fs::write(identity.join("cert.pem"), shown.certificate.pem()).unwrap();
+    let pair = format!("{}{}", shown.key.serialize_pem(), shown.certificate.pem());
+    std::fs::write(identity.join("machine.pem"), pair).unwrap();
     (fixture.start().await, own)
 }
 
