@@ -71,7 +71,8 @@ impl Link {
         match identity.membership() {
             None => Link::stranger(control, identity, None, version),
             Some(membership) => {
-                let Credentials { chain, key, .. } = credentials(membership)?;
+                // Trust comes from either copy of the CA, so this one may be damaged.
+                let (chain, key) = pair(membership)?;
                 Link::with(
                     control,
                     tls(control, identity)?.with_client_auth_cert(chain, key)?,
@@ -125,15 +126,22 @@ impl Link {
     }
 }
 
-/// What a machine that has joined shows, to control and to others.
+/// What a machine that has joined shows, to control and to others, and whom it believes.
 pub(crate) fn credentials(membership: &Membership) -> Result<Credentials, LinkError> {
+    let (chain, key) = pair(membership)?;
+    let roots = Arc::new(roots(membership.ca_pem.as_bytes())?);
+    Ok(Credentials { chain, key, roots })
+}
+
+type Pair = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+fn pair(membership: &Membership) -> Result<Pair, LinkError> {
     let unusable = || LinkError::Pem { what: "identity/machine.pem" };
     let pair = membership.pair_pem.as_bytes();
     let chain = CertificateDer::pem_slice_iter(pair).collect::<Result<Vec<_>, _>>();
     let chain = chain.ok().filter(|chain| !chain.is_empty()).ok_or_else(unusable)?;
     let key = PrivateKeyDer::from_pem_slice(pair).map_err(|_| unusable())?;
-    let roots = Arc::new(roots(membership.ca_pem.as_bytes())?);
-    Ok(Credentials { chain, key, roots })
+    Ok((chain, key))
 }
 
 fn base(text: &str) -> Result<Url, LinkError> {
