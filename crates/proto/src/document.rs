@@ -115,6 +115,13 @@ impl Document {
         Ok(Document { parts: parts.collect() })
     }
 
+    /// Puts `value` in place of the field `name`.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: Arc<RawValue>) -> Self {
+        self.parts.insert(name.to_owned(), Part::Whole(value));
+        self
+    }
+
     /// Puts a list in place of the field `name`.
     #[must_use]
     pub fn with_items(mut self, name: &str, items: Arc<Items>) -> Self {

@@ -1,8 +1,9 @@
 //! What is news to a machine at this revision, given what it has?
 //!
 //! An [`Edition`] is every machine's state at one revision. The long lists are the same for all
-//! machines of a role: they are made once, in pieces that are shared with the editions before, and
-//! what is sent is written once however many machines it goes to.
+//! machines of a role, and the list of peers for a group of edges: they are made once, in pieces that
+//! are shared with the editions before, and what is sent is written once however many machines it
+//! goes to.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -11,10 +12,11 @@ use std::{
 
 use bytes::Bytes;
 use nigh_proto::{
-    Digest, Timestamp,
-    document::{Change, Document, Items, ListChange, items_digest, items_text},
+    Digest, MachineName, Timestamp,
+    document::{Change, Document, Items, ListChange, items_digest, items_text, piece},
     report::MachineRole,
 };
+use serde_json::value::RawValue;
 
 use super::{
     World,
@@ -35,10 +37,12 @@ pub(crate) struct Edition {
     settings: Arc<Settings>,
     /// States depend on the time, and those of one revision must not differ.
     at: Timestamp,
-    /// The world without what the lists are made of: what machines of one role differ in.
+    /// The world without what lists are made of: what machines of one role differ in.
     bare: World,
     edge: Lists,
     dns: Lists,
+    /// The peers of each group of edges, written once, by the name of its first edge.
+    peers: BTreeMap<MachineName, Arc<RawValue>>,
 }
 
 /// The long lists of one role.
@@ -107,10 +111,17 @@ impl Edition {
             });
             Lists { items: items.collect(), ..Lists::default() }
         };
+        let peers = state::groups(&world).map(|(first, peers)| {
+            let peers = piece(&peers);
+            let before = previous.and_then(|previous| previous.peers.get(first));
+            let same = before.filter(|before| before.get() == peers.get());
+            (first.clone(), same.cloned().unwrap_or(peers))
+        });
         Edition {
             edge: lists(MachineRole::Edge, &EDGE_LISTS, previous.map(|previous| &previous.edge)),
             dns: lists(MachineRole::Dns, &DNS_LISTS, previous.map(|previous| &previous.dns)),
-            bare: World { sites: Vec::new(), certificates: Vec::new(), ..World::clone(&world) },
+            peers: peers.collect(),
+            bare: bare(&world),
             settings,
             at,
             world,
@@ -130,7 +141,11 @@ impl Edition {
         for name in self.lists(machine.role).items.keys() {
             own.take_items(name).expect("every list of a state is a list");
         }
-        own
+        let group = self.peers.range::<MachineName, _>(..=&machine.name).next_back();
+        match (machine.role, group) {
+            (MachineRole::Edge, Some((_, peers))) => own.with("peers", Arc::clone(peers)),
+            _ => own,
+        }
     }
 
     /// What a machine's state at this revision is known by.
@@ -183,6 +198,28 @@ impl Edition {
             Arc::new(Since { lists: changes.collect(), line: OnceLock::new() })
         });
         Arc::clone(since)
+    }
+}
+
+/// `world` without its sites, machines and certificates. Whatever else is in a world is told to
+/// every machine in its own part of the state.
+fn bare(world: &World) -> World {
+    let World {
+        revision,
+        sites: _,
+        machines: _,
+        certificates: _,
+        candidates,
+        challenges,
+        ticket_keys,
+        authorities: _,
+    } = world;
+    World {
+        revision: *revision,
+        candidates: candidates.clone(),
+        challenges: challenges.clone(),
+        ticket_keys: ticket_keys.clone(),
+        ..World::default()
     }
 }
 

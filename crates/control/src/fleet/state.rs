@@ -161,12 +161,21 @@ fn dns(world: &World, settings: &Settings, machine: &MachineName, now: Timestamp
     }
 }
 
-/// Those that `edge` fetches from and gives to: all of a usual fleet, its part of a large one. Without
-/// parts, what a thousand edges are told would grow with the square of their number.
+/// Those that `edge` fetches from and gives to.
 fn peers(world: &World, edge: &MachineName) -> Vec<Peer> {
-    let own = world.edges().position(|machine| machine.name == *edge).unwrap_or(0);
-    let first = own / PEERS_MAX * PEERS_MAX;
-    world.edges().skip(first).take(PEERS_MAX).filter_map(peer).collect()
+    let group = groups(world).take_while(|(first, _)| *first <= edge).last();
+    group.map(|(_, peers)| peers).unwrap_or_default()
+}
+
+/// Edges by the groups in which they fetch from each other, with the name of the first in each: all
+/// of a usual fleet are one. Without groups, what a thousand edges are told would grow with the
+/// square of their number.
+pub(crate) fn groups(world: &World) -> impl Iterator<Item = (&MachineName, Vec<Peer>)> {
+    let mut edges = world.edges().peekable();
+    std::iter::from_fn(move || {
+        let first = &edges.peek()?.name;
+        Some((first, edges.by_ref().take(PEERS_MAX).filter_map(peer).collect()))
+    })
 }
 
 /// `None` for an edge that others could not connect to.

@@ -112,6 +112,27 @@ fn what_all_machines_are_told_is_written_once() {
 }
 
 #[test]
+fn edges_of_every_group_of_a_large_fleet_are_told_who_their_peers_are() {
+    let names: Vec<String> = (0..130).map(|number| format!("m{number:03}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut world = fixture::world(&names, None, None);
+    let mut editions = Editions::default();
+    editions.publish(Arc::new(world.clone()), Arc::new(settings()), Timestamp::default());
+    world.revision += 1;
+    world.machines[129].about.region = Some("us".parse().unwrap());
+    editions.publish(Arc::new(world), Arc::new(settings()), Timestamp::default());
+    let (first, second) = (editions.at(7).unwrap(), editions.at(8).unwrap());
+    for (name, is_told) in [("m000", false), ("m063", false), ("m064", false), ("m128", true)] {
+        let row = machine(&second.world, name);
+        let held = heard(None, first.whole(&machine(&first.world, name)));
+        let line = second.change_since(&first, &row).unwrap();
+        assert_eq!(String::from_utf8_lossy(&line.concat()).contains("peers"), is_told, "{name}");
+        let state = state::of(&second.world, &settings(), &row, Timestamp::default());
+        assert_eq!(heard(Some(&held), line).state().unwrap(), state, "{name}");
+    }
+}
+
+#[test]
 fn a_machine_that_was_not_there_is_told_everything() {
     let mut editions = Editions::default();
     let mut earlier = world(1, &BTreeMap::new(), true, false);
