@@ -173,7 +173,6 @@ impl Colleagues {
             app.refresh().await?;
         }
         if is_news {
-            app.observe_progress();
             app.reported().notify_one();
         }
         Ok(())

@@ -1,15 +1,15 @@
 //! Finding, listing and deleting releases, and waiting for them.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use nigh_proto::{
-    ReleaseId, SiteName,
+    MachineName, ReleaseId, SiteName,
     api::{EventKind, ReleaseState, ReleaseView},
 };
 
 use super::{App, AppError};
 use crate::{
-    fleet::progress,
+    fleet::presence::News,
     store::{Deed, ReleaseFilter, ReleaseRow},
 };
 
@@ -136,26 +136,12 @@ impl App {
         }
     }
 
-    /// Looks at every release that somebody may follow; rings when one has come further.
-    pub(crate) fn observe_progress(&self) {
+    /// Shows those who wait what is new of machines since this was called last.
+    pub(crate) fn observe_progress(&self, news: &BTreeMap<MachineName, News>) {
         let (world, now, instant) = (self.world(), self.now(), self.instant());
         let has_changed = {
             let statuses = self.statuses();
-            let mut board = self.board();
-            let mut has_changed = false;
-            for site in &world.sites {
-                let followed = site.releases.iter().filter(|row| progress::is_followed(row, now));
-                for row in followed {
-                    let edges = progress::edges(&world, &statuses, site, row, instant);
-                    has_changed |= board.observe(row, edges, now);
-                }
-            }
-            board.retain(now, |row| {
-                let is_held =
-                    world.site(&row.site).is_some_and(|site| site.release(&row.id).is_some());
-                is_held && progress::is_followed(row, now)
-            });
-            has_changed
+            self.board().look(&world, &statuses, news, instant, now)
         };
         if has_changed {
             self.ring_progress();

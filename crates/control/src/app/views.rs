@@ -123,13 +123,16 @@ impl App {
         let site = world.site(&row.site)?;
         let statuses = self.statuses();
         let mut board = self.board();
-        let edges = progress::edges(world, &statuses, site, row, self.instant());
+        let edges = progress::edges_of(world, &statuses, site, row, self.instant());
         if !progress::is_followed(row, self.now()) {
             // Nobody knows any more when they got there.
             let noted = board.line(&row.id).map_or(0, |(_, progress)| progress);
             return Some((edges, noted.max(last_written_ms(row))));
         }
-        board.observe(row, edges, self.now());
+        if board.observe(row, edges, self.now()) {
+            // The pass that looks at news will find nothing new in it for others who wait.
+            self.ring_progress();
+        }
         board.line(&row.id).map(|(edges, progress)| (edges.to_vec(), progress))
     }
 

@@ -170,7 +170,7 @@ impl Statuses {
             let older = status.revision.min(revision).unwrap_or(0);
             news.older = Some(news.older.map_or(older, |before| before.min(older)));
         }
-        news.everything |= status.reported_at.is_none();
+        news.everything |= status.reported_at.is_none_or(|at| is_long_ago(at, now));
         status.reported_at = Some(now);
         status.seen_at = Some(time);
         status.revision = revision;
@@ -201,7 +201,7 @@ impl Statuses {
         let told_of = name.clone();
         let status = self.machines.entry(name).or_default();
         if status.watched_elsewhere_at.is_some() != watched_at.is_some() {
-            self.news.entry(told_of).or_default().everything = true;
+            self.news.entry(told_of.clone()).or_default().everything = true;
         }
         status.watched_elsewhere_at = watched_at;
         status.connected_at = status.connected_at.max(watched_at);
@@ -210,6 +210,9 @@ impl Statuses {
             // Whoever it was said to has told the log of its clock.
             (Some(report), Some(at)) if is_newer => drop(self.reported(report, at, time)),
             (None, Some(at)) if is_newer => {
+                if status.reported_at.is_none_or(|before| is_long_ago(before, at)) {
+                    self.news.entry(told_of).or_default().everything = true;
+                }
                 status.reported_at = Some(at);
                 status.seen_at = Some(time);
             }
@@ -267,6 +270,11 @@ impl Statuses {
     ) -> bool {
         self.site(name, site).is_some_and(|report| report.staged.contains(release))
     }
+}
+
+/// Whether who was heard of `at` that time was away since.
+fn is_long_ago(at: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(at) >= AWAY_AFTER
 }
 
 #[cfg(test)]

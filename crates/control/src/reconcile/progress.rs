@@ -1,16 +1,16 @@
 //! Which releases may go live, and which edges begin or cease to lag?
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
-use nigh_proto::ReleaseId;
+use nigh_proto::{MachineName, ReleaseId};
 
 use super::Reconcile;
 use crate::{
     app::{App, AppError},
-    fleet::{activation::Decision, lagging},
+    fleet::{activation::Decision, lagging, presence::News},
 };
 
 /// While something is staging: edges that fall silent are noticed this soon.
@@ -34,19 +34,18 @@ impl Progress {
         Self { app, stuck: BTreeSet::new(), looked_at: None }
     }
 
-    async fn settle_lagging(&mut self) -> Result<(), AppError> {
+    async fn settle_lagging(&mut self, news: &BTreeMap<MachineName, News>) -> Result<(), AppError> {
         let (world, now, instant) = (self.app.world(), self.app.now(), self.app.instant());
         let is_due = self.looked_at.is_none_or(|at| {
             let since = instant.saturating_duration_since(at);
             since >= LOOK_EVERY
         });
         let changes = {
-            let mut statuses = self.app.statuses();
-            let news = statuses.take_news();
+            let statuses = self.app.statuses();
             if is_due {
                 lagging::changes(&world, &statuses, instant, now)
             } else {
-                lagging::changes_by(&news, &world, &statuses, instant, now)
+                lagging::changes_by(news, &world, &statuses, instant, now)
             }
         };
         // Unless this is carried through, everything is looked at again.
@@ -108,11 +107,15 @@ impl Reconcile for Progress {
 
     async fn pass(&mut self) -> Result<Duration, AppError> {
         self.app.refresh().await?;
-        self.app.observe_progress();
+        let news = self.app.statuses().take_news();
+        self.app.observe_progress(&news);
+        // Unless this is carried through, everything is looked at again: this news is told once.
+        let looked_at = self.looked_at.take();
         // The leader decides for all: it knows of every edge how it stands.
         if self.app.leader().is_leader() {
             self.settle_staging().await?;
-            self.settle_lagging().await?;
+            self.looked_at = looked_at;
+            self.settle_lagging(&news).await?;
         }
         let is_staging = self.app.world().staging().next().is_some();
         Ok(if is_staging { STAGING_WAIT } else { IDLE_WAIT })
