@@ -9,6 +9,7 @@
 pub mod activate;
 pub mod command;
 pub mod fan_out;
+mod http;
 pub mod machines;
 pub mod memory;
 pub mod peer;

@@ -14,7 +14,11 @@ use nigh_testkit::Fleet;
 use reqwest::header::AUTHORIZATION;
 use tokio::task::JoinSet;
 
-use crate::{preload, process, summary::seconds};
+use crate::{
+    http::{builder, http},
+    preload, process,
+    summary::seconds,
+};
 
 const CONNECTIONS: usize = 8;
 /// Requests of one connection under way at once.
@@ -70,11 +74,11 @@ pub async fn measure(
 
 /// How many answers there were, and their bytes.
 async fn load(fleet: &Fleet, path: &str, turn: Duration) -> Result<(u64, u64)> {
-    let ca = reqwest::Certificate::from_pem(&std::fs::read(fleet.ca_file())?)?;
+    let tls = builder(&std::fs::read_to_string(fleet.ca_file())?)?.with_no_client_auth();
     let (answers, bytes) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let (stop, mut tasks) = (Arc::new(AtomicBool::new(false)), JoinSet::new());
     for _ in 0..CONNECTIONS {
-        let http = reqwest::Client::builder().tls_certs_only([ca.clone()]).no_proxy().build()?;
+        let http = http(&tls)?;
         for _ in 0..STREAMS {
             let request = http
                 .get(format!("{}{path}", fleet.client().api_url().trim_end_matches('/')))

@@ -24,10 +24,12 @@ use nigh_proto::{
     watch::{Frame, SILENCE_MAX_MS},
 };
 use reqwest::header::CONTENT_TYPE;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use serde_json::json;
 use tokio::{sync::Notify, sync::mpsc::UnboundedSender, time::timeout};
+
+use crate::http::{builder, http};
 
 /// The longest wait before control is dialled again; machines wait as long.
 const REDIAL_MAX: Duration = Duration::from_secs(5);
@@ -255,23 +257,4 @@ impl Drop for Connected<'_> {
 fn fraction() -> f64 {
     use std::hash::{BuildHasher as _, Hasher as _, RandomState};
     (RandomState::new().build_hasher().finish() % 10_001) as f64 / 10_000.0
-}
-
-fn builder(
-    ca_pem: &str,
-) -> Result<rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
-        roots.add(certificate?)?;
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder =
-        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(builder.with_root_certificates(roots))
-}
-
-fn http(tls: &ClientConfig) -> Result<reqwest::Client> {
-    let mut tls = tls.clone();
-    tls.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().build()?)
 }
