@@ -2,7 +2,8 @@
 //!
 //! `router` is the flat list of every route, with its description. A handler is: who, may they, do
 //! it, show it; the verbs are in `app`. `caller` finds out who, `problem` is the one place where
-//! errors become answers, `body` takes bodies in with a bound.
+//! errors become answers, `body` takes bodies in with a bound, `json` reads them, `parameters`
+//! looks at queries and header fields.
 
 mod audit;
 mod backup;
@@ -16,9 +17,12 @@ mod conditional;
 mod description;
 mod events;
 mod idempotency;
+mod json;
+mod leftover;
 mod machines;
 mod operations;
 mod page;
+mod parameters;
 pub(crate) mod problem;
 mod releases;
 mod router;
@@ -28,7 +32,7 @@ mod tokens;
 mod webhooks;
 
 pub(crate) use blobs::{PACK_MAX_BYTES, put_blob};
-pub(crate) use body::{Small, expect_media_type};
+pub(crate) use body::{OfMachine, expect_media_type};
 pub(crate) use page::Params;
 #[cfg(test)]
 pub(crate) use router::description;

@@ -160,6 +160,14 @@ impl std::ops::BitOr for Verbs {
     }
 }
 
+impl std::ops::BitAnd for Verbs {
+    type Output = Verbs;
+
+    fn bitand(self, other: Verbs) -> Verbs {
+        Verbs(self.0 & other.0)
+    }
+}
+
 impl fmt::Display for Verbs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, verb) in self.iter().enumerate() {

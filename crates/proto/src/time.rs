@@ -67,10 +67,19 @@ impl FromStr for Timestamp {
     type Err = InvalidTimestamp;
 
     fn from_str(text: &str) -> Result<Self, InvalidTimestamp> {
-        text.parse::<jiff::Timestamp>()
-            .map(|time| Self::from_unix_ms(time.as_millisecond()))
-            .map_err(|_| InvalidTimestamp(text.chars().take(80).collect()))
+        match text.parse::<jiff::Timestamp>() {
+            Ok(time) => Ok(Self::from_unix_ms(time.as_millisecond())),
+            Err(_) if is_in_last_year(text) => Ok(Self::from_unix_ms(i64::MAX)),
+            Err(_) => Err(InvalidTimestamp(text.chars().take(80).collect())),
+        }
     }
+}
+
+/// The last day that RFC 3339 can write is beyond what `jiff` counts as a timestamp.
+fn is_in_last_year(text: &str) -> bool {
+    jiff::fmt::temporal::Pieces::parse(text).is_ok_and(|pieces| {
+        pieces.date().year() == 9999 && pieces.time().is_some() && pieces.offset().is_some()
+    })
 }
 
 crate::schema::time_schema!(Timestamp);
@@ -97,6 +106,16 @@ mod tests {
         let time = Timestamp::from_unix_ms(1_769_860_800_123);
         assert_eq!(time.to_string(), "2026-01-31T12:00:00.123Z");
         assert_eq!(time.to_string().parse::<Timestamp>().unwrap(), time);
+    }
+
+    #[test]
+    fn every_time_of_rfc_3339_is_one() {
+        for text in ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59.999999-23:59"] {
+            assert!(text.parse::<Timestamp>().is_ok(), "{text}");
+        }
+        for text in ["9999-12-31", "9999-12-31T23:59:59", "9999-12-32T00:00:00Z", "", "now"] {
+            assert!(text.parse::<Timestamp>().is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -9,10 +9,12 @@ use axum::{
 };
 use futures_util::StreamExt as _;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use tokio::sync::Semaphore;
 
-use super::problem::Refusal;
+use super::{
+    json::{self, Sender, Wrong},
+    problem::Refusal,
+};
 use crate::blobs::{Pipe, blocking, pipe};
 
 /// The longest small JSON body, unless its route says otherwise.
@@ -34,6 +36,10 @@ static LARGE_PLACES: Semaphore = Semaphore::const_new(4);
 #[derive(Debug)]
 pub(crate) struct Small<T, const MAX_BYTES: usize = JSON_MAX_BYTES>(pub(crate) T);
 
+/// The like from a machine.
+#[derive(Debug)]
+pub(crate) struct OfMachine<T, const MAX_BYTES: usize>(pub(crate) T);
+
 /// A JSON body of at most 256 MiB, which may be zstd-encoded (RFC 8878).
 #[derive(Debug)]
 pub(crate) struct Large<T>(pub(crate) T);
@@ -52,23 +58,7 @@ where
     async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
         let kinds = ["application/merge-patch+json", "application/json"];
         expect_media_type(request.headers(), &kinds)?;
-        let text = small(request, JSON_MAX_BYTES).await?;
-        let patch = parse(&text)?;
-        if serde_json::from_slice::<Value>(&text).is_ok_and(|value| has_list(&value)) {
-            let detail = "the body has a list where this route takes an object or a value";
-            return Err(Refusal::new(StatusCode::BAD_REQUEST, "body_invalid", detail));
-        }
-        Ok(Patch(patch))
-    }
-}
-
-/// No field that can be patched is a list; one would be taken as the fields of an object in their
-/// order.
-fn has_list(patch: &Value) -> bool {
-    match patch {
-        Value::Array(_) => true,
-        Value::Object(fields) => fields.values().any(has_list),
-        _ => false,
+        parse(&small(request, JSON_MAX_BYTES).await?, Sender::Person).map(Patch)
     }
 }
 
@@ -88,15 +78,34 @@ where
     type Rejection = Refusal;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
-        expect_media_type(request.headers(), &["application/json"])?;
-        let text = small(request, MAX_BYTES).await?;
+        read_small(request, MAX_BYTES, Sender::Person).await.map(Small)
+    }
+}
+
+impl<T, S, const MAX_BYTES: usize> FromRequest<S> for OfMachine<T, MAX_BYTES>
+where
+    T: DeserializeOwned + Send + 'static,
+    S: Sync,
+{
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
+        read_small(request, MAX_BYTES, Sender::Machine).await.map(OfMachine)
+    }
+}
+
+async fn read_small<T: DeserializeOwned + Send + 'static>(
+    request: Request,
+    max_bytes: usize,
+    sender: Sender,
+) -> Result<T, Refusal> {
+    expect_media_type(request.headers(), &["application/json"])?;
+    let text = small(request, max_bytes).await?;
+    match text.len() {
         // An absent body stands for a document without fields.
-        let parsed = match text.len() {
-            0 => parse(b"{}"),
-            1..=QUICK_MAX_BYTES => parse_leniently(&text),
-            _ => blocking(move || parse_leniently(&text)).await,
-        };
-        parsed.map(Small)
+        0 => parse(b"{}", sender),
+        1..=QUICK_MAX_BYTES => parse(&text, sender),
+        _ => blocking(move || parse(&text, sender)).await,
     }
 }
 
@@ -157,43 +166,13 @@ fn decode<T: DeserializeOwned>(reader: impl std::io::Read, max_bytes: u64) -> Re
     if text.len() as u64 > max_bytes {
         return Err(too_large(max_bytes));
     }
-    parse(&text)
+    parse(&text, Sender::Person)
 }
 
-/// Like [`parse`], but a whole number may be written as `2.0` or `2e3`, as JSON Schema has it and as
-/// some languages write it.
-fn parse_leniently<T: DeserializeOwned>(text: &[u8]) -> Result<T, Refusal> {
-    parse(text).or_else(|refusal| {
-        let mut value = serde_json::from_slice(text).map_err(|_| refusal)?;
-        wholly(&mut value);
-        parse(value.to_string().as_bytes())
-    })
-}
-
-fn wholly(value: &mut Value) {
-    match value {
-        Value::Number(number) => {
-            // Larger ones are not exact.
-            let whole = number.as_f64().filter(|n| n.fract() == 0.0 && (0.0..9e15).contains(n));
-            if let Some(whole) = whole.filter(|_| number.is_f64()) {
-                *value = (whole as u64).into();
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(wholly),
-        Value::Object(fields) => fields.values_mut().for_each(wholly),
-        _ => {}
-    }
-}
-
-fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Refusal> {
-    // A list would be taken as the fields of the document in their order.
-    if text.trim_ascii_start().first() != Some(&b'{') {
-        let detail = "the body is not a JSON object";
-        return Err(Refusal::new(StatusCode::BAD_REQUEST, "body_invalid", detail));
-    }
-    serde_json::from_slice(text).map_err(|error| {
-        let detail = format!("the body is not the JSON document that this route takes: {error}");
-        Refusal::new(StatusCode::BAD_REQUEST, "body_invalid", detail).with_field("", error)
+fn parse<T: DeserializeOwned>(text: &[u8], sender: Sender) -> Result<T, Refusal> {
+    json::read(text, sender).map_err(|Wrong { pointer, why }| {
+        let detail = format!("the body is not the JSON document that this route takes: {why}");
+        Refusal::new(StatusCode::BAD_REQUEST, "body_invalid", detail).with_field(&pointer, why)
     })
 }
 
@@ -272,16 +251,6 @@ mod tests {
         assert_eq!(sent("{\"a\":1}").await.unwrap().0["a"], 1);
         let long = sent("{\"a\":10}").await.unwrap_err();
         assert_eq!((long.status, long.code), (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"));
-    }
-
-    #[test]
-    fn a_whole_number_may_be_written_with_a_point() {
-        for (text, number) in [("2", Some(2)), ("2.0", Some(2)), ("2e3", Some(2000)), ("2.5", None)]
-        {
-            let body = format!("{{\"n\":{text}}}");
-            let read = parse_leniently::<BTreeMap<String, u32>>(body.as_bytes());
-            assert_eq!(read.ok().map(|read| read["n"]), number, "{text}");
-        }
     }
 
     #[test]

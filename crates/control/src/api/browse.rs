@@ -18,7 +18,7 @@ const PAGE: &str = include_str!("browse.html");
 
 static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     let policy = format!(
-        "default-src 'none'; connect-src 'self'; script-src '{}'; style-src '{}'; \
+        "default-src 'none'; connect-src 'self'; img-src data:; script-src '{}'; style-src '{}'; \
          base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
         hash("script"),
         hash("style"),

@@ -7,7 +7,13 @@ use nigh_proto::{
     zone::DnsName,
 };
 
-use super::{body::Small, caller::Caller, problem::Refusal, router::Segments};
+use super::{
+    body::Small,
+    caller::Caller,
+    page::{Paged, Paging, Params},
+    problem::Refusal,
+    router::Segments,
+};
 use crate::{app::App, certificates::covers};
 
 /// The id of a certificate, as a segment of a path.
@@ -42,15 +48,22 @@ fn sees(app: &App, caller: &Caller, view: &CertificateView) -> bool {
 
 /// List certificates by id: those served, those that come, and those that cannot be had.
 #[utoipa::path(get, path = "/v1/certificates", tag = "certificates",
+    params(("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)),
     responses((status = 200, body = Page<CertificateView>)))]
 pub(crate) async fn list(
     State(app): State<App>,
     caller: Caller,
-) -> Result<Json<Page<CertificateView>>, Refusal> {
+    Params(paging): Params<Paging>,
+) -> Result<Paged<CertificateView>, Refusal> {
     caller.require_scope(Verb::SitesRead)?;
+    let after = paging.after()?.unwrap_or_default();
     let mut items = app.certificate_views().await?;
-    items.retain(|view| sees(&app, &caller, view));
-    Ok(Json(Page { items, next_cursor: None }))
+    // One that is served and the one to come have the same id.
+    let key = |view: &CertificateView| format!("{} {:?}", view.id, view.state);
+    items.retain(|view| key(view) > after && sees(&app, &caller, view));
+    items.sort_by_cached_key(key);
+    items.truncate(paging.limit() as usize + 1);
+    Ok(paging.page(items, key).into())
 }
 
 /// Show a certificate.

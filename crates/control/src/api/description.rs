@@ -4,7 +4,9 @@
 //! said once, here: how a caller shows who they are, which problems there are, how names are
 //! spelled. `docs/reference/openapi.json` is the result; a test compares the two.
 
-use nigh_proto::{Digest, Host, MachineName, OperationId, SiteName, TokenId, WebhookId};
+use std::collections::BTreeSet;
+
+use nigh_proto::{Digest, Host, MachineName, OperationId, SiteName, Timestamp, TokenId, WebhookId};
 use serde_json::{Map, Value, json};
 use utoipa::{PartialSchema, openapi::OpenApi};
 
@@ -22,16 +24,24 @@ const PATH_PARAMETERS: [(&str, &str, &str); 10] = [
     ("id", "/v1/operations/", "OperationId"),
 ];
 
+/// Any text but one with the character NUL, which nothing of control's may hold.
+const TEXT_PATTERN: &str = r"^[^\x00]*$";
+
 /// What a query parameter of this name always looks like.
 fn query_schema(name: &str) -> Option<Value> {
     Some(match name {
         "limit" | "newest" => json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX }),
         "after" | "wait_ms" => json!({ "type": "integer", "minimum": 0, "maximum": i64::MAX }),
         "cursor" => {
-            json!({ "type": "string", "pattern": "^c1([2-7][0-9a-e])*$", "maxLength": 202 })
+            json!({ "type": "string", "pattern": "^c1([2-7][0-9a-e])*$", "maxLength": 602 })
         }
+        "since" | "until" => reference("Timestamp"),
         _ => return None,
     })
+}
+
+fn reference(schema: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{schema}") })
 }
 
 /// Schemas of texts that several routes share.
@@ -45,6 +55,7 @@ fn texts() -> Value {
         "MachineName": of::<MachineName>(),
         "OperationId": of::<OperationId>(),
         "SiteName": of::<SiteName>(),
+        "Timestamp": of::<Timestamp>(),
         "TokenId": of::<TokenId>(),
         "WebhookId": of::<WebhookId>(),
         "CertificateId": {
@@ -93,13 +104,73 @@ pub(crate) fn describe(document: &OpenApi, version: &str) -> Value {
     for (name, schema) in object(&mut texts()) {
         object(schemas).entry(name.clone()).or_insert(schema.take());
     }
+    has_power(&mut schemas["NewToken"]);
     whole_numbers(&mut document);
+    plain_texts(&mut document);
     for (path, operations) in object(&mut document["paths"]) {
         for (method, operation) in object(operations) {
             complete(operation, path, method);
         }
     }
     document
+}
+
+/// A token without a scope has verbs; no attribute of the type can say so.
+fn has_power(new_token: &mut Value) {
+    new_token["anyOf"] = json!([
+        { "required": ["scope"], "properties": { "scope": reference("Scope") } },
+        { "required": ["verbs"], "properties": { "verbs": { "minItems": 1 } } },
+    ]);
+}
+
+/// Texts of bodies that no form is given for are what [`super::json`] takes.
+fn plain_texts(document: &mut Value) {
+    fn references(value: &Value, into: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(fields) => {
+                into.extend(fields.get("$ref").and_then(Value::as_str).map(str::to_owned));
+                fields.values().for_each(|value| references(value, into));
+            }
+            Value::Array(items) => items.iter().for_each(|item| references(item, into)),
+            _ => {}
+        }
+    }
+    let mut open = BTreeSet::new();
+    let paths = document["paths"].as_object().into_iter().flatten();
+    for (_, operation) in paths.flat_map(|(_, methods)| methods.as_object().into_iter().flatten()) {
+        references(&operation["requestBody"], &mut open);
+    }
+    let mut done = BTreeSet::new();
+    while let Some(link) = open.pop_first() {
+        let Some(schema) = link.strip_prefix('#').and_then(|at| document.pointer_mut(at)) else {
+            continue;
+        };
+        plain_text(schema);
+        let mut found = BTreeSet::new();
+        references(schema, &mut found);
+        done.insert(link);
+        open.extend(found.into_iter().filter(|link| !done.contains(link)));
+    }
+}
+
+fn plain_text(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            let has_form =
+                ["pattern", "enum", "format"].iter().any(|key| fields.contains_key(*key));
+            let is_text = match fields.get("type") {
+                Some(Value::Array(kinds)) => kinds.iter().any(|kind| kind == "string"),
+                Some(kind) => kind == "string",
+                None => false,
+            };
+            if is_text && !has_form {
+                fields.insert("pattern".to_owned(), TEXT_PATTERN.into());
+            }
+            fields.values_mut().for_each(plain_text);
+        }
+        Value::Array(items) => items.iter_mut().for_each(plain_text),
+        _ => {}
+    }
 }
 
 /// Numbers that cannot be negative are as large as their type allows, not as its format says.
@@ -177,7 +248,7 @@ fn complete_parameter(parameter: &mut Value, path: &str) {
         Some("path") => PATH_PARAMETERS
             .iter()
             .find(|(known, prefix, _)| *known == name && path.starts_with(prefix))
-            .map(|(_, _, schema)| json!({ "$ref": format!("#/components/schemas/{schema}") })),
+            .map(|(_, _, schema)| reference(schema)),
         Some("query") if path == "/v1/events" && matches!(name.as_str(), "site" | "kind") => {
             // Names with commas between.
             parameter["style"] = "form".into();
@@ -188,10 +259,13 @@ fn complete_parameter(parameter: &mut Value, path: &str) {
         }
         // Positions in these lists are numbers.
         Some("query")
-            if name == "cursor" && (path == "/v1/events" || path.ends_with("/deliveries")) =>
+            if name == "cursor"
+                && (matches!(path, "/v1/audit" | "/v1/events")
+                    || path.ends_with("/deliveries")) =>
         {
             Some(json!({ "type": "string", "pattern": "^c1(3[0-9]){1,18}$" }))
         }
+        Some("query") if name == "site" => Some(reference("SiteName")),
         Some("query") => query_schema(&name),
         Some("header") if name == "upload-length" => {
             let maximum = nigh_proto::api::BLOB_MAX_BYTES;
@@ -214,6 +288,9 @@ fn complete_parameter(parameter: &mut Value, path: &str) {
         .and_then(|all| all.iter().find(|one| one["type"] != "null").cloned());
     if let Some(one) = of_one {
         *schema = one;
+    }
+    if parameter["in"] == "query" {
+        plain_text(&mut parameter["schema"]);
     }
 }
 
@@ -269,8 +346,6 @@ fn reason(status: &str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
     use crate::api::description;
 

@@ -67,7 +67,7 @@ pub(crate) async fn show(
 
 /// Take a machine out of the answers while it goes on serving.
 #[utoipa::path(post, path = "/v1/machines/{name}/drain", tag = "machines",
-    params(("name" = String, Path)),
+    params(("name" = String, Path), ("if-match" = Option<String>, Header)),
     responses((status = 200, body = MachineView), (status = 404, body = Problem)))]
 pub(crate) async fn drain(
     State(app): State<App>,
@@ -80,7 +80,7 @@ pub(crate) async fn drain(
 
 /// Take a machine back into the answers.
 #[utoipa::path(post, path = "/v1/machines/{name}/undrain", tag = "machines",
-    params(("name" = String, Path)),
+    params(("name" = String, Path), ("if-match" = Option<String>, Header)),
     responses((status = 200, body = MachineView), (status = 404, body = Problem)))]
 pub(crate) async fn undrain(
     State(app): State<App>,

@@ -14,8 +14,8 @@ use crate::request::Request;
 
 const LIMIT_DEFAULT: u32 = 100;
 const LIMIT_MAX: u32 = 1000;
-/// No key of any list is longer.
-const KEY_MAX_BYTES: usize = 100;
+/// No key of any list is longer: the longest are ids of certificates.
+const KEY_MAX_BYTES: usize = 300;
 
 /// Query parameters, refused with a problem that names what is wrong.
 pub(crate) struct Params<T>(pub(crate) T);

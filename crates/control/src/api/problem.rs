@@ -14,7 +14,10 @@ use nigh_core::blob::{FileError, InsertError, ReadError};
 use nigh_daemon::logging::causes;
 use nigh_proto::api::{FieldProblem, Problem};
 
-use crate::{app::AppError, blobs::BlobError, ca::CaError, request::Request, store::StoreError};
+use crate::{
+    app::AppError, blobs::BlobError, ca::CaError, certificates::inspect::BadChain,
+    request::Request, store::StoreError,
+};
 
 /// The longest sentence of a problem.
 const DETAIL_MAX_BYTES: usize = 1000;
@@ -56,9 +59,15 @@ impl Refusal {
     }
 
     pub(crate) fn with_field(mut self, pointer: &str, detail: impl fmt::Display) -> Self {
-        let (pointer, detail) = (pointer.to_owned(), shortened(detail.to_string()));
+        let (pointer, detail) = (shortened(pointer.to_owned()), shortened(detail.to_string()));
         self.errors.push(FieldProblem { pointer, detail });
         self
+    }
+
+    /// The whole of it is about one field.
+    pub(crate) fn at(self, pointer: &str) -> Self {
+        let detail = self.detail.clone();
+        self.with_field(pointer, detail)
     }
 
     pub(crate) fn retry_after(mut self, seconds: u64) -> Self {
@@ -118,8 +127,38 @@ const CONFLICT: StatusCode = StatusCode::CONFLICT;
 const UNPROCESSABLE: StatusCode = StatusCode::UNPROCESSABLE_ENTITY;
 const FULL: StatusCode = StatusCode::INSUFFICIENT_STORAGE;
 
+/// The field of the body that an error is about, as far as that does not depend on the route.
+fn pointer_of(error: &AppError) -> Option<String> {
+    let pointer = match error {
+        AppError::SiteTaken(_) => "/name",
+        AppError::ManifestEmpty => "/manifest",
+        AppError::PreviewTooLong(_) => "/preview/name",
+        AppError::CertificateBad(BadChain::Key | BadChain::Mismatch) => "/key_pem",
+        AppError::CertificateBad(_) | AppError::CertificateForeign { .. } => "/chain_pem",
+        AppError::WebhookTarget(_) => "/url",
+        AppError::TokenPowerless => "/verbs",
+        AppError::TokenWider { field, .. }
+        | AppError::Text { field, .. }
+        | AppError::TooMany { field: Some(field), .. }
+        | AppError::Duration { field, .. } => return Some(format!("/{}", field.replace('.', "/"))),
+        _ => return None,
+    };
+    Some(pointer.to_owned())
+}
+
 impl From<AppError> for Refusal {
     fn from(error: AppError) -> Self {
+        let pointer = pointer_of(&error);
+        let refusal = Self::of_app(error);
+        match pointer {
+            Some(pointer) => refusal.at(&pointer),
+            None => refusal,
+        }
+    }
+}
+
+impl Refusal {
+    fn of_app(error: AppError) -> Self {
         let (status, code) = match &error {
             AppError::CertificateUnknown(_) => (NOT_FOUND, "certificate_unknown"),
             AppError::CertificateBad(_) | AppError::CertificateForeign { .. } => {
@@ -172,6 +211,7 @@ impl From<AppError> for Refusal {
             }
             AppError::EditedMeanwhile => (StatusCode::PRECONDITION_FAILED, "edited_meanwhile"),
             AppError::TokenStronger(_) => (StatusCode::FORBIDDEN, "token_stronger"),
+            AppError::TokenWider { .. } => (UNPROCESSABLE, "token_wider"),
             AppError::TokenPowerless => (UNPROCESSABLE, "token_powerless"),
             AppError::LastAdmin => (CONFLICT, "last_admin"),
             AppError::Text { .. } => (UNPROCESSABLE, "text_invalid"),

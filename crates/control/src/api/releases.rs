@@ -23,6 +23,7 @@ use serde::Deserialize;
 use super::{
     body::{Large, Small},
     caller::Caller,
+    conditional::{Edited, IfMatch},
     page::{Natural, Paged, Paging, Params},
     problem::Refusal,
     router::Segments,
@@ -107,12 +108,18 @@ pub(crate) async fn show(
     caller: Caller,
     Segments((site, release)): Segments<(SiteName, String)>,
     Params(WaitParams { after, wait_ms }): Params<WaitParams>,
-) -> Result<Json<ReleaseView>, Refusal> {
+) -> Result<Edited<Json<ReleaseView>>, Refusal> {
     caller.require(Verb::SitesRead, &site)?;
     let row = app.require_release(&site, &release).await?;
-    let Some(Natural(after)) = after else { return Ok(Json(app.release_view(&row).await?)) };
-    let wait = Duration::from_millis(wait_ms.0.min(WAIT_MAX_MS));
-    Ok(Json(app.await_release(&site, &row.id, after, wait).await?))
+    let view = match after {
+        None => app.release_view(&row).await?,
+        Some(Natural(after)) => {
+            let wait = Duration::from_millis(wait_ms.0.min(WAIT_MAX_MS));
+            app.await_release(&site, &row.id, after, wait).await?
+        }
+    };
+    // Its state is all that is ever edited of a release.
+    Ok(Edited(view.state.label().to_owned(), Json(view)))
 }
 
 /// Everything is uploaded: edges fetch it.
@@ -180,16 +187,18 @@ fn on_its_way(view: ReleaseView) -> OnItsWay {
 
 /// Delete a release that is not active.
 #[utoipa::path(delete, path = "/v1/sites/{site}/releases/{release}", tag = "releases",
-    params(("site" = String, Path), ("release" = String, Path)),
+    params(("site" = String, Path), ("release" = String, Path),
+        ("if-match" = Option<String>, Header)),
     responses((status = 204), (status = 409, description = "`release_active`", body = Problem)))]
 pub(crate) async fn delete(
     State(app): State<App>,
     caller: Caller,
     Segments((site, release)): Segments<(SiteName, String)>,
+    IfMatch(expected): IfMatch,
 ) -> Result<StatusCode, Refusal> {
     caller.require(Verb::ReleasesDelete, &site)?;
     let row = app.require_release(&site, &release).await?;
-    app.delete_release(&row).await?;
+    app.delete_release(&row, &expected).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -26,7 +26,9 @@ use super::{
     description::describe,
     events,
     idempotency::idempotent,
+    leftover::Leftover,
     machines, operations,
+    parameters::{Parameters, as_described},
     problem::{Refusal, RefusalCode},
     releases, sites, status, tokens, webhooks,
 };
@@ -40,7 +42,7 @@ use crate::{
 #[derive(OpenApi)]
 #[openapi(info(
     title = "nigh control",
-    description = "Push sites to a fleet of edges, and run the fleet. Errors are RFC 9457 problems with a stable `code`; docs/reference/api.md says more."
+    description = "Push sites to a fleet of edges, and run the fleet. A `POST` with an `Idempotency-Key` is done once. Errors are RFC 9457 problems with a stable `code`; docs/reference/api.md says more."
 ))]
 struct Document;
 
@@ -87,7 +89,7 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(ca::rotate))
         .routes(routes!(ca::retire))
         .routes(routes!(tokens::list, tokens::create))
-        .routes(routes!(tokens::show, tokens::delete))
+        .routes(routes!(tokens::show, tokens::change, tokens::delete))
         .routes(routes!(audit::list))
         .routes(routes!(audit::chain))
 }
@@ -100,7 +102,9 @@ pub(crate) fn description(version: &str) -> Value {
 /// Every route of `/v1`, its description, and the page that shows it.
 pub(crate) fn router(app: App) -> Router {
     let routes: Router<App> = described().into();
-    let document: Bytes = description(app.version()).to_string().into();
+    let document = description(app.version());
+    let parameters = Arc::new(Parameters::of(&document));
+    let document: Bytes = document.to_string().into();
     let routes = routes
         .route(
             "/v1/openapi.json",
@@ -109,7 +113,8 @@ pub(crate) fn router(app: App) -> Router {
         .route("/", get(browse::page))
         .route("/docs", get(browse::page))
         .with_state(app.clone())
-        .layer(middleware::from_fn_with_state(app.clone(), idempotent));
+        .layer(middleware::from_fn_with_state(app.clone(), idempotent))
+        .layer(middleware::from_fn_with_state((app.clone(), parameters), as_described));
     guard(routes, app)
 }
 
@@ -155,6 +160,7 @@ async fn around(State(app): State<App>, request: HttpRequest, next: Next) -> Res
     let address = request.extensions().get::<Remote>().map(|remote| remote.0);
     let uri = request.uri().clone();
     let asked_headers = request.headers().clone();
+    let request = Leftover::of(request);
     let asked = Arc::new(Request::new(id.clone(), method.clone(), uri, route, address, app.now()));
     let mut response = if method.is_safe() {
         asked.answer(next.run(request)).await

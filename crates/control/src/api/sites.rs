@@ -20,6 +20,12 @@ use crate::app::{App, AppError};
 /// A host is added and removed, and never edited.
 const HOST_EDITS: &str = "host";
 
+/// Says in which field a host is that cannot be had.
+fn of_host(error: AppError, pointer: &str) -> Refusal {
+    let refusal = Refusal::from(error);
+    if refusal.code.starts_with("host") { refusal.at(pointer) } else { refusal }
+}
+
 /// Create a site.
 #[utoipa::path(post, path = "/v1/sites", tag = "sites", request_body = NewSite, responses(
     (status = 201, body = SiteView), (status = 409, description = "`site_taken`, `host_taken`", body = Problem)))]
@@ -29,7 +35,8 @@ pub(crate) async fn create(
     Small(new): Small<NewSite>,
 ) -> Result<(StatusCode, Json<SiteView>), Refusal> {
     caller.require_everywhere(Verb::SitesWrite)?;
-    Ok((StatusCode::CREATED, Json(app.create_site(new).await?)))
+    let made = app.create_site(new).await.map_err(|error| of_host(error, "/hosts"))?;
+    Ok((StatusCode::CREATED, Json(made)))
 }
 
 /// List the sites that the token is for, by name.
@@ -92,7 +99,8 @@ pub(crate) async fn change(
 }
 
 /// Delete a site with all of its releases.
-#[utoipa::path(delete, path = "/v1/sites/{site}", tag = "sites", params(("site" = String, Path)),
+#[utoipa::path(delete, path = "/v1/sites/{site}", tag = "sites",
+    params(("site" = String, Path), ("if-match" = Option<String>, Header)),
     responses((status = 204), (status = 404, body = Problem)))]
 pub(crate) async fn delete(
     State(app): State<App>,
@@ -160,12 +168,14 @@ pub(crate) async fn create_host(
     if app.is_of_another_site(&new.host, &site) {
         caller.require_everywhere(Verb::SitesWrite)?;
     }
-    Ok((StatusCode::CREATED, Json(app.create_host(&site, new.host).await?)))
+    let made = app.create_host(&site, new.host).await.map_err(|error| of_host(error, "/host"))?;
+    Ok((StatusCode::CREATED, Json(made)))
 }
 
 /// Let a site answer to a host no longer.
 #[utoipa::path(delete, path = "/v1/sites/{site}/hosts/{host}", tag = "sites",
-    params(("site" = String, Path), ("host" = String, Path)),
+    params(("site" = String, Path), ("host" = String, Path),
+        ("if-match" = Option<String>, Header)),
     responses((status = 204), (status = 404, description = "`host_unknown`", body = Problem)))]
 pub(crate) async fn delete_host(
     State(app): State<App>,

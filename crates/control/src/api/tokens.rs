@@ -4,21 +4,18 @@ use axum::{Json, extract::State, http::StatusCode};
 use nigh_proto::{
     TokenId,
     access::Verb,
-    api::{NewToken, Page, Problem, TokenCreated, TokenView},
+    api::{NewToken, Page, Problem, TokenChange, TokenCreated, TokenView},
 };
 
 use super::{
-    body::Small,
+    body::{Patch, Small},
     caller::Caller,
-    conditional::{Edited, IfMatch},
+    conditional::{Edited, IfMatch, MustMatch},
     page::{NamedPaging, Paged, Params},
     problem::Refusal,
     router::Segments,
 };
 use crate::app::App;
-
-/// A token is made and revoked, and never edited.
-const TOKEN_EDITS: &str = "token";
 
 /// The token that this request came with.
 #[utoipa::path(get, path = "/v1/whoami", tag = "tokens",
@@ -58,7 +55,7 @@ pub(crate) async fn show(
         caller.require_scope(Verb::TokensWrite)?;
     }
     let row = app.require_token(&id, &caller.0).await?;
-    Ok(Edited(TOKEN_EDITS.to_owned(), Json(app.token_view(row))))
+    Ok(Edited(row.edits(), Json(app.token_view(row))))
 }
 
 /// Create a token that is not stronger than the caller's; its secret is in this answer only.
@@ -74,8 +71,34 @@ pub(crate) async fn create(
     Ok((StatusCode::CREATED, Json(app.create_token(new, &caller.0).await?)))
 }
 
+/// Change a token: its name, when it ends, and less that it may do. A JSON merge patch (RFC 7396).
+#[utoipa::path(patch, path = "/v1/tokens/{id}", tag = "tokens",
+    params(("id" = String, Path), ("if-match" = String, Header)),
+    request_body(content = TokenChange, content_type = "application/merge-patch+json"),
+    responses((status = 200, body = TokenView),
+        (status = 403, description = "`token_stronger`", body = Problem),
+        (status = 404, description = "`token_unknown`", body = Problem),
+        (status = 409, description = "`last_admin`", body = Problem),
+        (status = 412, description = "`edited_meanwhile`", body = Problem),
+        (status = 422, description = "`token_wider`, `token_powerless`", body = Problem),
+        (status = 428, description = "`precondition_required`", body = Problem)))]
+pub(crate) async fn change(
+    State(app): State<App>,
+    caller: Caller,
+    Segments(id): Segments<TokenId>,
+    MustMatch(expected): MustMatch,
+    Patch(change): Patch<TokenChange>,
+) -> Result<Edited<Json<TokenView>>, Refusal> {
+    if id != caller.0.id {
+        caller.require_scope(Verb::TokensWrite)?;
+    }
+    let row = app.change_token(&id, change, &caller.0, &expected).await?;
+    Ok(Edited(row.edits(), Json(app.token_view(row))))
+}
+
 /// Revoke a token: one's own, or one that is not stronger.
-#[utoipa::path(delete, path = "/v1/tokens/{id}", tag = "tokens", params(("id" = String, Path)),
+#[utoipa::path(delete, path = "/v1/tokens/{id}", tag = "tokens",
+    params(("id" = String, Path), ("if-match" = Option<String>, Header)),
     responses((status = 204), (status = 404, body = Problem),
         (status = 409, description = "`last_admin`", body = Problem)))]
 pub(crate) async fn delete(
@@ -84,10 +107,9 @@ pub(crate) async fn delete(
     Segments(id): Segments<TokenId>,
     IfMatch(expected): IfMatch,
 ) -> Result<StatusCode, Refusal> {
-    expected.allow(TOKEN_EDITS)?;
     if id != caller.0.id {
         caller.require_scope(Verb::TokensWrite)?;
     }
-    app.delete_token(&id, &caller.0).await?;
+    app.delete_token(&id, &caller.0, &expected).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -9,7 +9,8 @@ use nigh_proto::{
 use super::{
     body::Small,
     caller::Caller,
-    page::{Paging, Params},
+    conditional::{Edited, IfMatch},
+    page::{Paged, Paging, Params},
     problem::Refusal,
     router::Segments,
 };
@@ -23,12 +24,12 @@ pub(crate) async fn list(
     State(app): State<App>,
     caller: Caller,
     Params(paging): Params<Paging>,
-) -> Result<Json<Page<WebhookView>>, Refusal> {
+) -> Result<Paged<WebhookView>, Refusal> {
     caller.require_everywhere(Verb::WebhooksWrite)?;
     let after = paging.after()?.unwrap_or_default();
     let rows = app.store().webhooks(&after, paging.limit() + 1).await?;
     let views = rows.into_iter().map(webhook_view).collect();
-    Ok(Json(paging.page(views, |view: &WebhookView| view.id.to_string())))
+    Ok(paging.page(views, |view: &WebhookView| view.id.to_string()).into())
 }
 
 /// Make a webhook; its secret is in this answer only.
@@ -52,36 +53,40 @@ pub(crate) async fn show(
     State(app): State<App>,
     caller: Caller,
     Segments(id): Segments<WebhookId>,
-) -> Result<Json<WebhookView>, Refusal> {
+) -> Result<Edited<Json<WebhookView>>, Refusal> {
     caller.require_everywhere(Verb::WebhooksWrite)?;
-    Ok(Json(webhook_view(app.webhook(&id).await?)))
+    let row = app.webhook(&id).await?;
+    Ok(Edited(row.edits().to_owned(), Json(webhook_view(row))))
 }
 
 /// Remove a webhook.
-#[utoipa::path(delete, path = "/v1/webhooks/{id}", tag = "webhooks", params(("id" = String, Path)),
+#[utoipa::path(delete, path = "/v1/webhooks/{id}", tag = "webhooks",
+    params(("id" = String, Path), ("if-match" = Option<String>, Header)),
     responses((status = 204), (status = 404, description = "`webhook_unknown`", body = Problem)))]
 pub(crate) async fn delete(
     State(app): State<App>,
     caller: Caller,
     Segments(id): Segments<WebhookId>,
+    IfMatch(expected): IfMatch,
 ) -> Result<StatusCode, Refusal> {
     caller.require_everywhere(Verb::WebhooksWrite)?;
-    app.delete_webhook(&id).await?;
+    app.delete_webhook(&id, &expected).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Turn a webhook on again; it is told what it missed, as far as that is kept.
 #[utoipa::path(post, path = "/v1/webhooks/{id}/enable", tag = "webhooks",
-    params(("id" = String, Path)),
+    params(("id" = String, Path), ("if-match" = Option<String>, Header)),
     responses((status = 200, body = WebhookView),
         (status = 404, description = "`webhook_unknown`", body = Problem)))]
 pub(crate) async fn enable(
     State(app): State<App>,
     caller: Caller,
     Segments(id): Segments<WebhookId>,
+    IfMatch(expected): IfMatch,
 ) -> Result<Json<WebhookView>, Refusal> {
     caller.require_everywhere(Verb::WebhooksWrite)?;
-    Ok(Json(app.enable_webhook(&id).await?))
+    Ok(Json(app.enable_webhook(&id, &expected).await?))
 }
 
 /// Send a `webhook_test` event to a webhook, now; says what came of it.
@@ -109,7 +114,7 @@ pub(crate) async fn deliveries(
     caller: Caller,
     Segments(id): Segments<WebhookId>,
     Params(paging): Params<Paging>,
-) -> Result<Json<Page<DeliveryView>>, Refusal> {
+) -> Result<Paged<DeliveryView>, Refusal> {
     caller.require_everywhere(Verb::WebhooksWrite)?;
     app.webhook(&id).await?;
     let before = match paging.after()? {
@@ -120,5 +125,5 @@ pub(crate) async fn deliveries(
         None => u64::MAX,
     };
     let rows = app.store().deliveries(&id, before, paging.limit() + 1).await?;
-    Ok(Json(paging.page(rows, |row| row.number.to_string())))
+    Ok(paging.page(rows, |row| row.number.to_string()).into())
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use nigh_core::rules::lint;
 use nigh_proto::{
     Digest, Host, Manifest, ReleaseId, SiteName, Timestamp,
-    api::{NewPreview, NewRelease, ReleaseBegun, ReleaseState},
+    api::{NewPreview, NewRelease, ReleaseBegun, ReleaseState, SourceView},
     rules::{Notice, RuleSet},
 };
 
@@ -18,8 +18,10 @@ use crate::{
     store::{Deed, ReleaseRow},
 };
 
-/// The longest message of a release, in bytes.
-const MESSAGE_MAX_BYTES: usize = 4096;
+/// The longest message of a release, in characters.
+const MESSAGE_MAX: usize = 4096;
+/// The longest name of a commit or a branch, in characters.
+const SOURCE_MAX: usize = 1024;
 /// Ten years: longer is a mistake.
 const EXPIRES_MAX_MS: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
 
@@ -52,7 +54,8 @@ impl App {
         self.require_site(site).await?;
         self.push_goes_on();
         let NewRelease { manifest, rules, message, source, preview } = new;
-        let message = message.map(|text| checked_text("message", text)).transpose()?;
+        let message = message.map(|text| checked_text("message", text, MESSAGE_MAX)).transpose()?;
+        let source = source.map(checked_source).transpose()?;
         let now = self.now();
         let id = ReleaseId::new(self.unix_ms(), random());
         let preview = preview.map(|preview| self.preview(site, &id, preview, now)).transpose()?;
@@ -173,14 +176,14 @@ impl App {
     ) -> Result<(Host, Timestamp), AppError> {
         let sites = &self.effective().config.sites;
         let expires_ms = preview.expires_ms.unwrap_or(sites.preview_expires_ms);
-        let expires_at = now.plus_ms(checked_duration("expires_ms", expires_ms)?);
+        let expires_at = now.plus_ms(checked_duration("preview.expires_ms", expires_ms)?);
         let name = preview.name.as_ref().map_or(id.short(), |name| name.as_str());
         let host = format!("{name}--{site}.{}", sites.preview_domain());
         match (host.parse(), preview.name) {
             (Ok(host), _) => Ok((host, expires_at)),
             (Err(_), Some(name)) => Err(AppError::PreviewTooLong(name)),
             (Err(_), None) => {
-                Err(AppError::Text { what: "the preview's host", length: host.len(), max: 253 })
+                Err(AppError::Text { field: "preview", length: host.len(), max: 253 })
             }
         }
     }
@@ -205,18 +208,29 @@ fn check(manifest_text: String, rules: &RuleSet) -> Result<Checked, AppError> {
 }
 
 /// Text for people, of several lines perhaps.
-fn checked_text(what: &'static str, text: String) -> Result<String, AppError> {
+fn checked_text(field: &'static str, text: String, max: usize) -> Result<String, AppError> {
     let is_strange = |letter: char| letter.is_control() && !matches!(letter, '\n' | '\t');
-    match text.len() {
-        1..=MESSAGE_MAX_BYTES if !text.contains(is_strange) => Ok(text),
-        length => Err(AppError::Text { what, length, max: MESSAGE_MAX_BYTES }),
+    let length = text.chars().count();
+    if !(1..=max).contains(&length) || text.contains(is_strange) {
+        return Err(AppError::Text { field, length, max });
     }
+    Ok(text)
+}
+
+fn checked_source(source: SourceView) -> Result<SourceView, AppError> {
+    let SourceView { commit, branch, is_dirty } = source;
+    let checked = |field, text: Option<String>| {
+        let text = text.filter(|text| !text.is_empty());
+        text.map(|text| checked_text(field, text, SOURCE_MAX)).transpose()
+    };
+    let commit = checked("source.commit", commit)?;
+    Ok(SourceView { commit, branch: checked("source.branch", branch)?, is_dirty })
 }
 
 /// A duration that somebody asked for, when it is one that could be meant.
-pub(super) fn checked_duration(what: &'static str, ms: u64) -> Result<i64, AppError> {
+pub(super) fn checked_duration(field: &'static str, ms: u64) -> Result<i64, AppError> {
     match i64::try_from(ms) {
         Ok(duration) if (1..=EXPIRES_MAX_MS).contains(&ms) => Ok(duration),
-        _ => Err(AppError::Duration { what, ms }),
+        _ => Err(AppError::Duration { field, ms }),
     }
 }

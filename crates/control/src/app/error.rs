@@ -52,8 +52,8 @@ pub enum AppError {
     SizeMismatch { files: Vec<WrongSize> },
     #[error("the preview {0} would need a host label of more than 63 bytes")]
     PreviewTooLong(PreviewName),
-    #[error("{what} is {ms} ms; give 1 ms to ten years")]
-    Duration { what: &'static str, ms: u64 },
+    #[error("{field} is {ms} ms; give 1 ms to ten years")]
+    Duration { field: &'static str, ms: u64 },
     #[error("there is no machine {0}; `nigh edge list` and `nigh dns list` show those there are")]
     MachineUnknown(MachineName),
     #[error(
@@ -84,14 +84,16 @@ pub enum AppError {
     QuotaInvalid { what: &'static str },
     #[error("somebody has changed this meanwhile; look at it again")]
     EditedMeanwhile,
-    #[error("no token may make or revoke a stronger one: {0}")]
+    #[error("no token may make, change or revoke a stronger one: {0}")]
     TokenStronger(String),
+    #[error("a token may only lose what it may do: {why}; make another one")]
+    TokenWider { field: &'static str, why: String },
     #[error("the token may do nothing; give a scope, or verbs")]
     TokenPowerless,
-    #[error("{what} has {length} bytes; give 1 to {max}, without control characters")]
-    Text { what: &'static str, length: usize, max: usize },
+    #[error("{field} has {length} characters; give 1 to {max}, and no control characters")]
+    Text { field: &'static str, length: usize, max: usize },
     #[error("{total} {what} are more than the {max} there may be")]
-    TooMany { what: &'static str, total: u64, max: u64 },
+    TooMany { what: &'static str, field: Option<&'static str>, total: u64, max: u64 },
     #[error("{0}; make a new one with `nigh edge token` or `nigh dns token`")]
     JoinRefused(JoinRefusal),
     #[error("the machine calls itself {name} and the token is for {expected}")]

@@ -34,7 +34,12 @@ impl App {
     ) -> Result<JoinTokenCreated, AppError> {
         let total = self.store().join_tokens_total().await?;
         if total >= JOIN_TOKENS_MAX {
-            return Err(AppError::TooMany { what: "join tokens", total, max: JOIN_TOKENS_MAX });
+            return Err(AppError::TooMany {
+                what: "join tokens",
+                field: None,
+                total,
+                max: JOIN_TOKENS_MAX,
+            });
         }
         let now = self.now();
         let expires_ms = checked_duration("expires_ms", new.expires_ms.unwrap_or(HOUR_MS))?;

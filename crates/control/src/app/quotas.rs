@@ -60,13 +60,13 @@ impl App {
         let Some(site) = tx.site(name).await? else {
             return Err(AppError::SiteUnknown(name.clone()));
         };
-        expected.allow(&site.edits())?;
         let quotas = change.quotas_after(site.quotas);
         for (what, max) in quotas.named() {
             if max == Some(0) {
                 return Err(AppError::QuotaInvalid { what });
             }
         }
+        expected.allow(&site.edits())?;
         if quotas != site.quotas {
             tx.set_quotas(name, &quotas).await?;
             tx.edit_site(name).await?;

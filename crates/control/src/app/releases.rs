@@ -7,7 +7,7 @@ use nigh_proto::{
     api::{EventKind, ReleaseState, ReleaseView},
 };
 
-use super::{App, AppError};
+use super::{App, AppError, Expected};
 use crate::{
     fleet::presence::News,
     store::{Deed, ReleaseFilter, ReleaseRow},
@@ -103,13 +103,18 @@ impl App {
         Ok(views)
     }
 
-    pub(crate) async fn delete_release(&self, row: &ReleaseRow) -> Result<(), AppError> {
+    pub(crate) async fn delete_release(
+        &self,
+        row: &ReleaseRow,
+        expected: &Expected,
+    ) -> Result<(), AppError> {
         let mut tx = self.store().begin().await?;
         match tx.release(&row.id).await? {
             Some(now) if now.state == ReleaseState::Active => {
                 return Err(AppError::ReleaseActive(now.id));
             }
             Some(now) => {
+                expected.allow(now.state.label())?;
                 tx.delete_release(&now.id).await?;
                 self.record_release_as(&mut tx, EventKind::ReleaseDeleted, &now).await?;
             }

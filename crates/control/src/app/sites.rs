@@ -22,7 +22,7 @@ impl App {
         let name = new.name;
         let (total, _) = self.store().totals().await?;
         if total >= SITES_MAX {
-            return Err(AppError::TooMany { what: "sites", total, max: SITES_MAX });
+            return Err(AppError::TooMany { what: "sites", field: None, total, max: SITES_MAX });
         }
         let mut hosts = new.hosts;
         hosts.sort_unstable();

@@ -8,15 +8,15 @@ use std::{fmt, str::FromStr};
 use nigh_proto::{
     TokenId,
     access::{Scope, Verbs},
-    api::{EventKind, NewToken, TokenCreated, TokenView},
+    api::{Change, EventKind, NewToken, TokenChange, TokenCreated, TokenView},
 };
 use serde_json::json;
 
-use super::{App, AppError, begin::checked_duration, random};
+use super::{App, AppError, Expected, begin::checked_duration, random};
 use crate::store::{Deed, TokenRow};
 
-/// The longest name of a token, in bytes.
-const NAME_MAX_BYTES: usize = 100;
+/// The longest name of a token, in characters.
+const NAME_MAX: usize = 100;
 const SITES_MAX: usize = 100;
 
 /// The secret half of a token. Never logged.
@@ -104,17 +104,6 @@ impl App {
         new: NewToken,
         maker: &TokenRow,
     ) -> Result<TokenCreated, AppError> {
-        let length = new.name.len();
-        if length == 0 || length > NAME_MAX_BYTES || new.name.chars().any(char::is_control) {
-            return Err(AppError::Text { what: "name", length, max: NAME_MAX_BYTES });
-        }
-        if new.sites.len() > SITES_MAX {
-            let (total, max) = (new.sites.len() as u64, SITES_MAX as u64);
-            return Err(AppError::TooMany { what: "sites of one token", total, max });
-        }
-        if new.scope.is_none() && new.verbs.is_empty() {
-            return Err(AppError::TokenPowerless);
-        }
         let now = self.now();
         let expires_at = new
             .expires_ms
@@ -133,6 +122,7 @@ impl App {
             expires_at,
             last_used_at: None,
         };
+        check(&row)?;
         if let Some(excess) = excess(&row, maker) {
             return Err(AppError::TokenStronger(excess));
         }
@@ -148,6 +138,57 @@ impl App {
         self.ring_events().await?;
         tracing::info!(token.id = %row.id, "token {} was created", row.id);
         Ok(TokenCreated { secret: secret.reveal(), token: self.token_view(row) })
+    }
+
+    /// Changes a token on behalf of whoever has `asker`: their own, or one that is not stronger. It
+    /// may only lose what it may do, and lasts no longer than theirs.
+    pub(crate) async fn change_token(
+        &self,
+        id: &TokenId,
+        change: TokenChange,
+        asker: &TokenRow,
+        expected: &Expected,
+    ) -> Result<TokenRow, AppError> {
+        // Whoever may not see it is told nothing of it.
+        self.require_token(id, asker).await?;
+        let now = self.now();
+        let mut tx = self.store().begin().await?;
+        let before = tx.token(id).await?.ok_or(AppError::TokenUnknown)?;
+        if before.id != asker.id
+            && let Some(excess) = may_more(&before, asker)
+        {
+            return Err(AppError::TokenStronger(excess));
+        }
+        let after = changed(&before, change, now)?;
+        check(&after)?;
+        if let Some((field, why)) = widening(&after, &before) {
+            return Err(AppError::TokenWider { field, why });
+        }
+        if after.expires_at != before.expires_at
+            && let Some(excess) = excess(&after, asker)
+        {
+            return Err(AppError::TokenStronger(excess));
+        }
+        for site in after.sites.iter().filter(|site| !before.sites.contains(site)) {
+            if tx.site(site).await?.is_none() {
+                return Err(AppError::SiteUnknown(site.clone()));
+            }
+        }
+        expected.allow(&before.edits())?;
+        if after == before {
+            return Ok(before);
+        }
+        let admins = tx.admins_total(now).await?;
+        tx.change_token(&after).await?;
+        require_door(admins, tx.admins_total(now).await?)?;
+        let data = json!({ "name": after.name, "verbs": after.verbs(), "sites": after.sites });
+        self.record(&mut tx, EventKind::TokenChanged, None, id.as_str(), data).await?;
+        tx.audit(now, deed("token.change", &after)).await?;
+        tx.commit().await?;
+        self.forget_tokens();
+        self.ring_events().await?;
+        tracing::info!(token.id = %id, "token {id} was changed");
+        Ok(after)
     }
 
     /// The token of this id, for whoever may see it: its own, or one that is not stronger.
@@ -189,23 +230,22 @@ impl App {
         &self,
         id: &TokenId,
         asker: &TokenRow,
+        expected: &Expected,
     ) -> Result<(), AppError> {
-        let row = self.require_token(id, asker).await?;
+        self.require_token(id, asker).await?;
+        let mut tx = self.store().begin().await?;
+        let row = tx.token(id).await?.ok_or(AppError::TokenUnknown)?;
         if row.id != asker.id
             && let Some(excess) = may_more(&row, asker)
         {
             return Err(AppError::TokenStronger(excess));
         }
-        let mut tx = self.store().begin().await?;
-        let (lasting, valid) = tx.admins_total(self.now()).await?;
+        expected.allow(&row.edits())?;
+        let admins = tx.admins_total(self.now()).await?;
         if !tx.delete_token(id).await? {
             return Err(AppError::TokenUnknown);
         }
-        // One that expires some day is no way to keep the door open.
-        let (lasting_left, valid_left) = tx.admins_total(self.now()).await?;
-        if (lasting > 0 && lasting_left == 0) || (valid > 0 && valid_left == 0) {
-            return Err(AppError::LastAdmin);
-        }
+        require_door(admins, tx.admins_total(self.now()).await?)?;
         self.record(&mut tx, EventKind::TokenRevoked, None, id.as_str(), json!({})).await?;
         tx.audit(self.now(), deed("token.revoke", &row)).await?;
         tx.commit().await?;
@@ -215,11 +255,14 @@ impl App {
         Ok(())
     }
 
-    /// Whether a token that was valid still is.
+    /// Whether a token that was valid still is, for the same things.
     pub(crate) async fn is_valid(&self, row: &TokenRow) -> Result<bool, AppError> {
         let now = self.now();
         let current = self.store().token_by_hash(&row.hash).await?;
-        Ok(current.is_some_and(|row| row.expires_at.is_none_or(|expires_at| expires_at > now)))
+        Ok(current.is_some_and(|current| {
+            let is_same = current.verbs() == row.verbs() && current.sites == row.sites;
+            is_same && current.expires_at.is_none_or(|expires_at| expires_at > now)
+        }))
     }
 
     /// A token, without its secret.
@@ -235,6 +278,74 @@ impl App {
             expires_at: row.expires_at,
         }
     }
+}
+
+impl TokenRow {
+    /// What `If-Match` is compared with: another with every edit.
+    pub(crate) fn edits(&self) -> String {
+        let expires_at = self.expires_at.map(nigh_proto::Timestamp::unix_ms);
+        let edited = json!([self.name, self.scope, self.more, self.sites, expires_at]);
+        blake3::hash(edited.to_string().as_bytes()).to_hex()[..16].to_owned()
+    }
+}
+
+/// Whether a token can be like this at all.
+fn check(row: &TokenRow) -> Result<(), AppError> {
+    let length = row.name.chars().count();
+    if !(1..=NAME_MAX).contains(&length) || row.name.chars().any(char::is_control) {
+        return Err(AppError::Text { field: "name", length, max: NAME_MAX });
+    }
+    if row.sites.len() > SITES_MAX {
+        let (what, field) = ("sites of one token", Some("sites"));
+        let (total, max) = (row.sites.len() as u64, SITES_MAX as u64);
+        return Err(AppError::TooMany { what, field, total, max });
+    }
+    if row.scope.is_none() && row.more.is_empty() {
+        return Err(AppError::TokenPowerless);
+    }
+    Ok(())
+}
+
+/// The token after a change.
+fn changed(
+    before: &TokenRow,
+    change: TokenChange,
+    now: nigh_proto::Timestamp,
+) -> Result<TokenRow, AppError> {
+    let expires_at = match change.expires_ms {
+        Change::None => before.expires_at,
+        Change::Unset => None,
+        Change::Set(ms) => Some(now.plus_ms(checked_duration("expires_ms", ms)?)),
+    };
+    Ok(TokenRow {
+        name: change.name.unwrap_or_else(|| before.name.clone()),
+        scope: change.scope.applied_to(before.scope),
+        more: change.verbs.unwrap_or(before.more),
+        sites: change.sites.unwrap_or_else(|| before.sites.clone()),
+        expires_at,
+        ..before.clone()
+    })
+}
+
+/// What a token could do after a change and could not before, and which field says so.
+fn widening(after: &TokenRow, before: &TokenRow) -> Option<(&'static str, String)> {
+    if !is_within(after, before) {
+        return Some(("sites", "it is not for those sites".to_owned()));
+    }
+    let more: Verbs = after.verbs().iter().filter(|verb| !before.may(*verb)).collect();
+    let is_of_scope = after.scope.is_some_and(|scope| !(Verbs::from(scope) & more).is_empty());
+    let field = if is_of_scope { "scope" } else { "verbs" };
+    (!more.is_empty()).then(|| (field, format!("it may not {more}")))
+}
+
+/// Refuses what would leave nobody who may administer everything; one that expires some day is no
+/// way to keep the door open. Each is a number of lasting and of valid tokens.
+fn require_door(before: (u64, u64), after: (u64, u64)) -> Result<(), AppError> {
+    let is_shut = |before, after| before > 0 && after == 0;
+    if is_shut(before.0, after.0) || is_shut(before.1, after.1) {
+        return Err(AppError::LastAdmin);
+    }
+    Ok(())
 }
 
 fn deed(verb: &str, row: &TokenRow) -> Deed {
@@ -332,6 +443,35 @@ mod tests {
                 prop_assert!(end(&new) <= end(&own));
             }
             prop_assert_eq!(excess(&own, &own), None);
+        }
+
+        /// A change takes away, whatever is asked for, or is refused.
+        #[test]
+        fn no_change_makes_a_token_stronger(
+            before in (any::<u32>(), 0u8..8),
+            scope in proptest::option::of(proptest::option::of(0usize..3)),
+            verbs in proptest::option::of(any::<u32>()),
+            sites in proptest::option::of(0u8..8),
+        ) {
+            let before = token(before.0, before.1, None);
+            let scopes = [Scope::Read, Scope::Push, Scope::Admin];
+            let change = TokenChange {
+                scope: match scope {
+                    None => Change::None,
+                    Some(None) => Change::Unset,
+                    Some(Some(at)) => Change::Set(scopes[at]),
+                },
+                verbs: verbs.map(|verbs| token(verbs, 0, None).more),
+                sites: sites.map(|sites| token(0, sites, None).sites),
+                ..TokenChange::default()
+            };
+            let after = changed(&before, change, nigh_proto::Timestamp::default()).unwrap();
+            if widening(&after, &before).is_none() {
+                prop_assert_eq!(may_more(&after, &before), None);
+            } else {
+                prop_assert!(may_more(&after, &before).is_some());
+            }
+            prop_assert_eq!(after == before, after.edits() == before.edits());
         }
 
         #[test]

@@ -11,7 +11,7 @@ use nigh_proto::{
 };
 use serde_json::json;
 
-use super::{App, AppError, EventFilter, random};
+use super::{App, AppError, EventFilter, Expected, random};
 use crate::{
     store::WebhookRow,
     webhooks::{
@@ -66,6 +66,14 @@ impl Attempt {
     }
 }
 
+impl WebhookRow {
+    /// What `If-Match` is compared with: a webhook is turned off and on, and nothing else of it is
+    /// edited.
+    pub(crate) const fn edits(&self) -> &'static str {
+        if self.is_enabled { "on" } else { "off" }
+    }
+}
+
 impl App {
     pub(crate) async fn create_webhook(&self, new: NewWebhook) -> Result<WebhookCreated, AppError> {
         let NewWebhook { url, mut events, mut sites } = new;
@@ -78,6 +86,7 @@ impl App {
         if total > WEBHOOKS_MAX {
             return Err(AppError::TooMany {
                 what: "sites of one webhook",
+                field: Some("sites"),
                 total,
                 max: WEBHOOKS_MAX,
             });
@@ -89,7 +98,12 @@ impl App {
         let mut tx = self.store().begin().await?;
         let total = tx.webhooks_total().await?;
         if total >= WEBHOOKS_MAX {
-            return Err(AppError::TooMany { what: "webhooks", total, max: WEBHOOKS_MAX });
+            return Err(AppError::TooMany {
+                what: "webhooks",
+                field: None,
+                total,
+                max: WEBHOOKS_MAX,
+            });
         }
         let row = WebhookRow {
             id: WebhookId::new(self.unix_ms(), random()),
@@ -119,11 +133,15 @@ impl App {
         self.store().webhook(id).await?.ok_or(AppError::WebhookUnknown)
     }
 
-    pub(crate) async fn delete_webhook(&self, id: &WebhookId) -> Result<(), AppError> {
+    pub(crate) async fn delete_webhook(
+        &self,
+        id: &WebhookId,
+        expected: &Expected,
+    ) -> Result<(), AppError> {
         let mut tx = self.store().begin().await?;
-        if !tx.delete_webhook(id).await? {
-            return Err(AppError::WebhookUnknown);
-        }
+        let row = tx.webhook(id).await?.ok_or(AppError::WebhookUnknown)?;
+        expected.allow(row.edits())?;
+        tx.delete_webhook(id).await?;
         tx.commit().await?;
         tracing::info!(webhook.id = %id, "webhook {id} was removed");
         Ok(())
@@ -131,9 +149,14 @@ impl App {
 
     /// Turns a webhook on again; it is told of everything since it was last told, as far as that
     /// is kept.
-    pub(crate) async fn enable_webhook(&self, id: &WebhookId) -> Result<WebhookView, AppError> {
+    pub(crate) async fn enable_webhook(
+        &self,
+        id: &WebhookId,
+        expected: &Expected,
+    ) -> Result<WebhookView, AppError> {
         let mut tx = self.store().begin().await?;
         let mut row = tx.webhook(id).await?.ok_or(AppError::WebhookUnknown)?;
+        expected.allow(row.edits())?;
         row.is_enabled = true;
         row.disabled_reason = None;
         row.attempts = 0;

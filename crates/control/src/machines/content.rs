@@ -26,7 +26,7 @@ use serde::Deserialize;
 
 use super::Machine;
 use crate::{
-    api::{Segments, Small, problem::Refusal},
+    api::{OfMachine, Segments, problem::Refusal},
     app::App,
     blobs::{PipeWriter, blocking, stream},
 };
@@ -47,7 +47,7 @@ pub(crate) struct Wanted {
 pub(crate) async fn pack(
     State(app): State<App>,
     Machine(machine): Machine,
-    Small(Wanted { mut digests }): Small<Wanted, WANTED_MAX_BYTES>,
+    OfMachine(Wanted { mut digests }): OfMachine<Wanted, WANTED_MAX_BYTES>,
 ) -> Result<Response, Refusal> {
     if digests.len() > PackHead::MAX_BLOBS {
         let why = format!("ask for at most {} blobs at once", PackHead::MAX_BLOBS);
@@ -82,7 +82,7 @@ pub(crate) async fn pack(
 pub(crate) async fn locations(
     State(app): State<App>,
     Machine(machine): Machine,
-    Small(wanted): Small<locations::Wanted, WANTED_MAX_BYTES>,
+    OfMachine(wanted): OfMachine<locations::Wanted, WANTED_MAX_BYTES>,
 ) -> Result<Json<Locations>, Refusal> {
     let Some(remote) = app.blobs().remote() else {
         let why = "control keeps its blobs in a folder; ask for the blobs themselves";

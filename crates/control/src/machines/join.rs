@@ -4,7 +4,7 @@ use axum::{Json, extract::State};
 use nigh_proto::report::{JoinRequest, JoinResponse};
 
 use crate::{
-    api::{Small, problem::Refusal},
+    api::{OfMachine, problem::Refusal},
     app::App,
 };
 
@@ -14,7 +14,7 @@ const REQUEST_MAX_BYTES: usize = 16 << 10;
 /// Takes a machine into the fleet; its join token is the authority.
 pub(crate) async fn join(
     State(app): State<App>,
-    Small(request): Small<JoinRequest, REQUEST_MAX_BYTES>,
+    OfMachine(request): OfMachine<JoinRequest, REQUEST_MAX_BYTES>,
 ) -> Result<Json<JoinResponse>, Refusal> {
     Ok(Json(app.join(&request).await?))
 }

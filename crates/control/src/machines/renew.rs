@@ -5,7 +5,7 @@ use nigh_proto::report::{JoinResponse, RenewRequest};
 
 use super::Machine;
 use crate::{
-    api::{Small, problem::Refusal},
+    api::{OfMachine, problem::Refusal},
     app::App,
 };
 
@@ -16,7 +16,7 @@ const REQUEST_MAX_BYTES: usize = 16 << 10;
 pub(crate) async fn renew(
     State(app): State<App>,
     Machine(machine): Machine,
-    Small(request): Small<RenewRequest, REQUEST_MAX_BYTES>,
+    OfMachine(request): OfMachine<RenewRequest, REQUEST_MAX_BYTES>,
 ) -> Result<Json<JoinResponse>, Refusal> {
     Ok(Json(app.renew(&machine, &request).await?))
 }

@@ -10,7 +10,7 @@ use nigh_proto::report::{CONTROL_TIME, REPORT_MAX_BYTES, Report};
 
 use super::Machine;
 use crate::{
-    api::{Small, problem::Refusal},
+    api::{OfMachine, problem::Refusal},
     app::App,
 };
 
@@ -18,7 +18,7 @@ use crate::{
 pub(crate) async fn report(
     State(app): State<App>,
     Machine(machine): Machine,
-    Small(report): Small<Report, REPORT_MAX_BYTES>,
+    OfMachine(report): OfMachine<Report, REPORT_MAX_BYTES>,
 ) -> Result<Response, Refusal> {
     if report.about.name != machine.name || report.about.role != machine.role {
         let why = format!("the certificate is that of {} {}", machine.role.label(), machine.name);

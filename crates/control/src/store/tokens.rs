@@ -139,6 +139,33 @@ impl Tx {
         Ok(())
     }
 
+    pub(crate) async fn token(&mut self, id: &TokenId) -> Result<Option<TokenRow>, StoreError> {
+        let row = query("SELECT * FROM tokens WHERE id = $1")
+            .bind(id.as_str())
+            .fetch_optional(&mut self.on)
+            .await?;
+        row.map(|row| TokenRow::read(&row)).transpose()
+    }
+
+    /// Writes what of a token can change.
+    pub(crate) async fn change_token(&mut self, row: &TokenRow) -> Result<(), StoreError> {
+        let sites = serde_json::to_string(&row.sites).expect("names always have a JSON form");
+        let verbs = serde_json::to_string(&row.more).expect("words always have a JSON form");
+        query(
+            "UPDATE tokens SET name = $2, scope = $3, sites = $4, expires_at = $5, verbs = $6 \
+             WHERE id = $1",
+        )
+        .bind(row.id.as_str())
+        .bind(&row.name)
+        .bind(scope_label(row.scope))
+        .bind(sites)
+        .bind(row.expires_at.map(Timestamp::unix_ms))
+        .bind(verbs)
+        .execute(&mut self.on)
+        .await?;
+        Ok(())
+    }
+
     /// Whether there was such a token.
     pub(crate) async fn delete_token(&mut self, id: &TokenId) -> Result<bool, StoreError> {
         let done = query("DELETE FROM tokens WHERE id = $1")

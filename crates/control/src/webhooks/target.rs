@@ -67,8 +67,9 @@ impl Target {
             return Err(BadTarget::User);
         }
         let host = authority.host();
+        let port = port_of(authority.as_str().strip_prefix(host).unwrap_or_default())?;
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        let port = authority.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+        let port = port.unwrap_or(if is_tls { 443 } else { 80 });
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         if port == 0 || !(is_name(host) || host.parse::<IpAddr>().is_ok()) || !is_path(path) {
             return Err(BadTarget::Url);
@@ -92,6 +93,17 @@ impl Target {
         let nowhere = || BadTarget::Nowhere(self.host.clone());
         let found = tokio::net::lookup_host((self.host.as_str(), self.port)).await;
         allowed(found.map_err(|_| nowhere())?, allow_private)?.ok_or_else(nowhere)
+    }
+}
+
+/// The port in what follows a host; `http` passes over what it cannot read there.
+fn port_of(rest: &str) -> Result<Option<u16>, BadTarget> {
+    match rest.strip_prefix(':') {
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            digits.parse().map(Some).map_err(|_| BadTarget::Url)
+        }
+        None if rest.is_empty() => Ok(None),
+        _ => Err(BadTarget::Url),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What may a token do, how strong may another be that it makes, and how often may it ask?
 
 use nigh_daemon::Clock;
-use nigh_proto::api::{Page, SiteView, StatusView, TokenCreated, TokenView};
+use nigh_proto::api::{Page, Problem, SiteView, StatusView, TokenCreated, TokenView};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -101,6 +101,90 @@ async fn a_token_that_expires_does_not_keep_the_door_open() {
     assert_eq!(yes.status(), StatusCode::NO_CONTENT);
     let gone = fleet.request(Method::GET, "/v1/whoami").send().await.unwrap();
     assert_eq!(refused(StatusCode::UNAUTHORIZED, gone).await, "token_invalid");
+}
+
+async fn change(fleet: &Fleet, secret: &str, path: &str, tag: &str, body: Value) -> Response {
+    let request = fleet.http.patch(format!("{}{path}", fleet.api)).bearer_auth(secret);
+    request.header("if-match", tag).json(&body).send().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_token_is_renamed_ends_earlier_and_loses_what_it_may_do() {
+    let fleet = Fleet::start().await;
+    for site in ["docs", "blog"] {
+        fleet.create_site(site).await;
+    }
+    let ci = json!({ "name": "ci", "scope": "push", "sites": ["docs", "blog"] });
+    let ci = token(&fleet, ci).await;
+    let path = format!("/v1/tokens/{}", ci.token.id);
+    let blind = fleet.request(Method::PATCH, &path).json(&json!({})).send().await.unwrap();
+    assert_eq!(refused(StatusCode::PRECONDITION_REQUIRED, blind).await, "precondition_required");
+    let seen = fleet.request(Method::GET, &path).send().await.unwrap();
+    let tag = seen.headers()["etag"].to_str().unwrap().to_owned();
+    // To be used is no edit.
+    call(&fleet, &ci.secret, Method::GET, "/v1/whoami", Value::Null).await;
+
+    let less = json!({ "name": "ci of docs", "scope": null, "sites": ["docs"],
+        "verbs": ["sites:read", "releases:push"], "expires_ms": 3_600_000 });
+    let changed = change(&fleet, &fleet.token, &path, &tag, less).await;
+    let changed: TokenView = expect(StatusCode::OK, changed).await;
+    let seen = fleet.request(Method::GET, &path).send().await.unwrap();
+    let next = seen.headers()["etag"].to_str().unwrap().to_owned();
+    assert_eq!((changed.name.as_str(), changed.scope), ("ci of docs", None));
+    assert_eq!(changed.verbs.to_string(), "sites:read releases:push");
+    assert!(changed.expires_at.is_some() && changed.last_used_at.is_some());
+    let shown: TokenView = fleet.get(&path).await;
+    assert_eq!(shown, changed);
+    for (path, status) in [("docs", StatusCode::OK), ("blog", StatusCode::FORBIDDEN)] {
+        let path = format!("/v1/sites/{path}");
+        let seen = call(&fleet, &ci.secret, Method::GET, &path, Value::Null).await;
+        assert_eq!(seen.status(), status, "{path}");
+    }
+
+    // Whoever saw it before has not seen this.
+    let late = change(&fleet, &fleet.token, &path, &tag, json!({ "name": "x" })).await;
+    assert_eq!(refused(StatusCode::PRECONDITION_FAILED, late).await, "edited_meanwhile");
+    for (body, pointer) in [
+        (json!({ "scope": "push" }), "/scope"),
+        (json!({ "verbs": ["audit:read"] }), "/verbs"),
+        (json!({ "sites": ["docs", "blog"] }), "/sites"),
+        (json!({ "sites": [] }), "/sites"),
+    ] {
+        let wider = change(&fleet, &fleet.token, &path, &next, body).await;
+        let wider: Problem = expect(StatusCode::UNPROCESSABLE_ENTITY, wider).await;
+        assert_eq!(
+            (wider.code.as_str(), wider.errors[0].pointer.as_str()),
+            ("token_wider", pointer)
+        );
+    }
+    let nothing = change(&fleet, &fleet.token, &path, "*", json!({ "verbs": [] })).await;
+    assert_eq!(refused(StatusCode::UNPROCESSABLE_ENTITY, nothing).await, "token_powerless");
+
+    // With itself it may only end earlier; an administrator may let it end later.
+    let longer = json!({ "expires_ms": 7_200_000 });
+    let own = change(&fleet, &ci.secret, &path, &next, longer.clone()).await;
+    assert_eq!(refused(StatusCode::FORBIDDEN, own).await, "token_stronger");
+    let own = change(&fleet, &ci.secret, &path, &next, json!({ "expires_ms": 60_000 })).await;
+    let sooner: TokenView = expect(StatusCode::OK, own).await;
+    assert!(sooner.expires_at < changed.expires_at);
+    let later = change(&fleet, &fleet.token, &path, "*", longer).await;
+    let later: TokenView = expect(StatusCode::OK, later).await;
+    assert!(later.expires_at > changed.expires_at);
+    let audit: Value = fleet.get("/v1/audit?verb=token.change").await;
+    assert_eq!(audit["items"].as_array().unwrap().len(), 3, "{audit}");
+}
+
+#[tokio::test]
+async fn the_last_administrator_stays_one() {
+    let fleet = Fleet::start().await;
+    let me: TokenView = fleet.get("/v1/whoami").await;
+    let path = format!("/v1/tokens/{}", me.id);
+    for less in [json!({ "scope": "push" }), json!({ "expires_ms": 60_000 })] {
+        let no = change(&fleet, &fleet.token, &path, "*", less).await;
+        assert_eq!(refused(StatusCode::CONFLICT, no).await, "last_admin");
+    }
+    let renamed = change(&fleet, &fleet.token, &path, "*", json!({ "name": "root" })).await;
+    assert_eq!(expect::<TokenView>(StatusCode::OK, renamed).await.name, "root");
 }
 
 #[tokio::test]

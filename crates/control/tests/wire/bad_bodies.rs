@@ -4,11 +4,11 @@
 
 use std::collections::BTreeSet;
 
-use nigh_proto::audit::AuditChain;
-use reqwest::{Method, Response};
+use nigh_proto::{api::TokenCreated, audit::AuditChain};
+use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::fleet::{Fleet, release_of};
+use crate::fleet::{Fleet, expect, release_of};
 
 /// A field's value of about this length is too long anywhere.
 const LONG: usize = 100_000;
@@ -18,9 +18,16 @@ const DEEP: usize = 10_000;
 struct Route {
     method: Method,
     path: String,
-    /// Names of the fields, with what they may be.
-    fields: Vec<(String, Value)>,
+    schema: Value,
     is_large: bool,
+}
+
+/// One field, however deep, and a body that is good but for it.
+struct Field {
+    pointer: String,
+    schema: Value,
+    is_required: bool,
+    body: Value,
 }
 
 fn resolved<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
@@ -59,12 +66,10 @@ fn routes(document: &Value) -> Vec<Route> {
             else {
                 continue;
             };
-            let schema = resolved(document, &body["schema"]);
-            let fields = schema["properties"].as_object().cloned().unwrap_or_default();
             routes.push(Route {
                 method: method.to_uppercase().parse().unwrap(),
                 path: path.clone(),
-                fields: fields.into_iter().collect(),
+                schema: body["schema"].clone(),
                 is_large: path.ends_with("/releases"),
             });
         }
@@ -78,12 +83,91 @@ fn good(path: &str) -> Value {
         "/v1/sites" => json!({ "name": "other" }),
         "/v1/tokens" => json!({ "name": "other", "scope": "read" }),
         "/v1/join-tokens" => json!({ "role": "edge", "name": "fra1" }),
+        "/v1/webhooks" => json!({ "url": "https://example.org/hooks" }),
         path if path.ends_with("/hosts") => json!({ "host": "www.example.test" }),
         path if path.ends_with("/prune") => json!({ "keep": 1 }),
+        path if path.ends_with("/certificate") => {
+            let made = rcgen::generate_simple_self_signed(["docs.nigh.test".to_owned()]).unwrap();
+            json!({ "chain_pem": made.cert.pem(), "key_pem": made.signing_key.serialize_pem() })
+        }
         path if path.ends_with("/releases") => {
             serde_json::to_value(release_of(&[("index.html", "two")])).unwrap()
         }
         _ => json!({}),
+    }
+}
+
+/// The like for an object within a body.
+fn good_part(schema: &str) -> Value {
+    match schema {
+        "Redirect" => json!({ "from": "/a", "to": "/b", "status": 301 }),
+        "HeaderBlock" => json!({ "for": "/*" }),
+        "Hsts" => json!({ "max_age_s": 1 }),
+        _ => json!({}),
+    }
+}
+
+/// What a schema is when it is not null, and its name.
+fn named<'a>(document: &'a Value, schema: &'a Value) -> (&'a str, &'a Value) {
+    if let Some(link) = schema["$ref"].as_str() {
+        let (_, name) = link.rsplit_once('/').unwrap();
+        return (name, resolved(document, schema));
+    }
+    let mut choices = schema["oneOf"].as_array().into_iter().flatten();
+    match choices.find(|one| one["type"] != "null") {
+        Some(one) => named(document, one),
+        None => ("", schema),
+    }
+}
+
+/// Puts a value where a pointer says; what is around it is there.
+fn put(body: &mut Value, pointer: &str, value: Value) {
+    let (parent, name) = pointer.rsplit_once('/').unwrap();
+    match body.pointer_mut(parent).unwrap() {
+        Value::Array(items) => *items = vec![value],
+        parent => parent[name] = value,
+    }
+}
+
+/// Every field of a schema, at `at` in a good body, with all that are in it.
+fn fields(document: &Value, schema: &Value, at: &str, body: &Value, into: &mut Vec<Field>) {
+    let (_, schema) = named(document, schema);
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        let required = schema["required"].as_array();
+        let is_required = required.is_some_and(|names| names.iter().any(|known| known == name));
+        value(document, field, &format!("{at}/{name}"), body, is_required, into);
+    }
+}
+
+fn value(
+    document: &Value,
+    schema: &Value,
+    pointer: &str,
+    body: &Value,
+    is_required: bool,
+    into: &mut Vec<Field>,
+) {
+    let own = Field {
+        pointer: pointer.to_owned(),
+        schema: schema.clone(),
+        is_required,
+        body: body.clone(),
+    };
+    into.push(own);
+    let (name, inner) = named(document, schema);
+    let mut body = body.clone();
+    if inner["items"].is_object() {
+        put(&mut body, pointer, json!([null]));
+        value(document, &inner["items"], &format!("{pointer}/0"), &body, false, into);
+    } else if inner["additionalProperties"].is_object() {
+        put(&mut body, pointer, json!({}));
+        let of_any = &inner["additionalProperties"];
+        value(document, of_any, &format!("{pointer}/x"), &body, false, into);
+    } else if inner["properties"].is_object() {
+        if !body.pointer(pointer).is_some_and(Value::is_object) {
+            put(&mut body, pointer, good_part(name));
+        }
+        fields(document, inner, pointer, &body, into);
     }
 }
 
@@ -112,8 +196,12 @@ fn wrong(document: &Value, schema: &Value) -> Vec<Value> {
     }
     if may("integer") {
         values.push(json!(1e30));
-        if resolved(document, schema)["minimum"] == json!(0) {
-            values.push(json!(-1));
+        let schema = resolved(document, schema);
+        if let Some(min) = schema["minimum"].as_i64() {
+            values.push(json!(min - 1));
+        }
+        if let Some(max) = schema["maximum"].as_u64() {
+            values.push(json!(max + 1));
         }
     }
     if may("array") {
@@ -127,6 +215,7 @@ struct Probe<'a> {
     fleet: &'a Fleet,
     codes: BTreeSet<String>,
     release: String,
+    token: String,
     tried: usize,
 }
 
@@ -137,14 +226,36 @@ impl Probe<'_> {
             .replace("{site}", "docs")
             .replace("{release}", &self.release)
             .replace("{host}", "www.example.test")
-            .replace("{name}", "fra1");
+            .replace("{name}", "fra1")
+            .replace(
+                "{id}",
+                if route.path.contains("/tokens/") { &self.token } else { "site:docs" },
+            );
         let request = self.fleet.request(route.method.clone(), &path);
         let request = request.header("if-match", "*").header("content-type", media_type);
         request.body(body).send().await.unwrap()
     }
 
-    /// Sends what must be refused.
-    async fn refuses(&mut self, route: &Route, what: &str, media_type: &str, body: Vec<u8>) {
+    /// Sends a body that must be refused for the field at `pointer`, or for something in it; or, in a
+    /// document that is a language of its own, for the document.
+    async fn refuses_field(&mut self, route: &Route, what: &str, pointer: &str, body: Vec<u8>) {
+        let what = format!("{pointer}: {what}");
+        let problem = self.refuses(route, &what, json_type(route), body).await;
+        let errors = problem["errors"].as_array().cloned().unwrap_or_default();
+        let is_named = errors.iter().filter_map(|error| error["pointer"].as_str()).any(|at| {
+            at.starts_with(pointer) || (!at.is_empty() && pointer.starts_with(&format!("{at}/")))
+        });
+        assert!(is_named, "{} {} with {what}: {problem}", route.method, route.path);
+    }
+
+    /// Sends what must be refused; the problem that says so.
+    async fn refuses(
+        &mut self,
+        route: &Route,
+        what: &str,
+        media_type: &str,
+        body: Vec<u8>,
+    ) -> Value {
         let answer = self.send(route, media_type, body).await;
         let what = format!("{} {} with {what}", route.method, route.path);
         let status = answer.status();
@@ -156,6 +267,14 @@ impl Probe<'_> {
         let detail = problem["detail"].as_str().unwrap();
         assert!(!detail.is_empty() && detail.len() < 4096, "{what}: {} bytes", detail.len());
         self.tried += 1;
+        problem
+    }
+}
+
+fn json_type(route: &Route) -> &'static str {
+    match route.method {
+        Method::PATCH => "application/merge-patch+json",
+        _ => "application/json",
     }
 }
 
@@ -172,33 +291,46 @@ async fn nothing_wrong_is_taken_and_nothing_is_changed_by_it() {
     let fleet = Fleet::start().await;
     fleet.create_site("docs").await;
     let begun = fleet.begin("docs", &[("index.html", "one")]).await;
+    let token = fleet.post("/v1/tokens", &json!({ "name": "ci", "scope": "push" })).await;
+    let token: TokenCreated = expect(StatusCode::CREATED, token).await;
     let document: Value = fleet.get("/v1/openapi.json").await;
     let routes = routes(&document);
     assert!(routes.len() >= 8, "{}", routes.len());
     let before: AuditChain = fleet.get("/v1/audit/chain").await;
     let release = begun.release.id.to_string();
-    let mut probe = Probe { fleet: &fleet, codes: documented(), release, tried: 0 };
-    let json_type = |route: &Route| match route.method {
-        Method::PATCH => "application/merge-patch+json",
-        _ => "application/json",
-    };
+    let codes = documented();
+    let mut probe =
+        Probe { fleet: &fleet, codes, release, token: token.token.id.to_string(), tried: 0 };
     for route in &routes {
         let kind = json_type(route);
         let good = good(&route.path);
-        for (field, schema) in &route.fields {
+        let mut all = Vec::new();
+        fields(&document, &route.schema, "", &good, &mut all);
+        assert!(!all.is_empty(), "{} has no field", route.path);
+        for Field { pointer, schema, is_required, body } in &all {
             for value in wrong(&document, schema) {
-                let mut body = good.clone();
-                body[field] = value.clone();
-                let what: String = format!("{field}: {value}").chars().take(80).collect();
-                probe.refuses(route, &what, kind, body.to_string().into()).await;
+                let mut body = body.clone();
+                let what: String = value.to_string().chars().take(80).collect();
+                put(&mut body, pointer, value);
+                probe.refuses_field(route, &what, pointer, body.to_string().into()).await;
             }
-            let deep = format!("{{{field:?}:{}{}}}", "[".repeat(DEEP), "]".repeat(DEEP));
-            probe.refuses(route, &format!("a deep {field}"), kind, deep.into()).await;
+            let mut body = body.clone();
+            put(&mut body, pointer, json!("@deep@"));
+            let deep = "[".repeat(DEEP) + &"]".repeat(DEEP);
+            let text = body.to_string().replace("\"@deep@\"", &deep);
+            probe.refuses_field(route, "too deep", pointer, text.into()).await;
+            if *is_required {
+                let (parent, name) = pointer.rsplit_once('/').unwrap();
+                body.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(name);
+                let text = body.to_string().into_bytes();
+                probe.refuses_field(route, "left out", pointer, text).await;
+            }
         }
         let mut body = good.clone();
         body["zz"] = json!(1);
+        let text = body.to_string().into_bytes();
+        probe.refuses_field(route, "a field that nobody knows", "/zz", text).await;
         let whole = [
-            ("a field that nobody knows", body.to_string().into_bytes()),
             ("a list", b"[]".to_vec()),
             ("a number", b"7".to_vec()),
             ("half a document", b"{\"name\": \"a".to_vec()),
@@ -217,7 +349,7 @@ async fn nothing_wrong_is_taken_and_nothing_is_changed_by_it() {
             probe.refuses(route, "a body that is too large", kind, long).await;
         }
     }
-    assert!(probe.tried > 200, "{}", probe.tried);
+    assert!(probe.tried > 400, "{}", probe.tried);
     // Every change would have left an entry.
     let after: AuditChain = fleet.get("/v1/audit/chain").await;
     assert_eq!(after.end, before.end);

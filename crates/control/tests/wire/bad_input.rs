@@ -25,6 +25,28 @@ async fn unknown_routes_and_wrong_methods_are_problems() {
 }
 
 #[tokio::test]
+async fn parameters_are_those_of_the_route() {
+    let fleet = Fleet::start().await;
+    for query in ["limits=1", "limit=1&limit=2", "limit=99999999999", "name=%00", "name=%ff"] {
+        let path = format!("/v1/sites?{query}");
+        let asked = fleet.request(Method::GET, &path).send().await.unwrap();
+        assert_eq!(refused(StatusCode::BAD_REQUEST, asked).await, "query_invalid", "{query}");
+        // A stranger learns nothing of parameters.
+        let asked = fleet.http.get(format!("{}{path}", fleet.api)).send().await.unwrap();
+        assert_eq!(refused(StatusCode::UNAUTHORIZED, asked).await, "token_missing", "{query}");
+    }
+    // Also where only a stream has a use for it.
+    let list = fleet.request(Method::GET, "/v1/events").header("last-event-id", "x");
+    let list = list.send().await.unwrap();
+    assert_eq!(refused(StatusCode::BAD_REQUEST, list).await, "header_invalid");
+    let head = fleet.request(Method::HEAD, "/v1/sites?limit=x").send().await.unwrap();
+    assert_eq!(head.status(), StatusCode::BAD_REQUEST);
+    let wrong = fleet.request(Method::PATCH, "/v1/sites?x=1").send().await.unwrap();
+    assert_eq!(wrong.headers()["allow"], "GET,HEAD,POST");
+    assert_eq!(refused(StatusCode::METHOD_NOT_ALLOWED, wrong).await, "method_not_allowed");
+}
+
+#[tokio::test]
 async fn garbage_instead_of_json_is_refused() {
     let fleet = Fleet::start().await;
     for body in ["", "{", "[]", "null", "{\"name\": 5}", "{\"name\": \"a\", \"nme\": 1}", "\u{0}"] {

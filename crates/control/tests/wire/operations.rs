@@ -70,7 +70,9 @@ async fn the_page_of_the_api_asks_nobody_else_and_keeps_nothing() {
         assert_eq!(answer.status(), StatusCode::OK);
         let field = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
         let policy = field("content-security-policy");
-        assert!(policy.starts_with("default-src 'none'; connect-src 'self'; script-src 'sha256-"));
+        assert!(policy.starts_with(
+            "default-src 'none'; connect-src 'self'; img-src data:; script-src 'sha256-"
+        ));
         assert!(!policy.contains("unsafe"), "{policy}");
         assert!(answer.headers().get("set-cookie").is_none());
         let page = answer.text().await.unwrap();

@@ -65,6 +65,7 @@ kinds! {
     CertificateRenewed "certificate_renewed" "A certificate was replaced before its end.",
     CertificateFailed "certificate_failed" "A certificate could not be had; `data.reason` says why.",
     TokenCreated "token_created" "An API token was made.",
+    TokenChanged "token_changed" "An API token was given another name, end, or less to do.",
     TokenRevoked "token_revoked" "An API token is worthless now.",
     WebhookTest "webhook_test" "Somebody tests a webhook; only that one is told.",
     WebhookDisabled "webhook_disabled" "A webhook failed for so long that it was turned off.",
