@@ -1,7 +1,7 @@
 //! API tokens.
 
-use http::Method;
-use nigh_proto::api::{NewToken, TokenCreated, TokenView};
+use http::{HeaderValue, Method, header};
+use nigh_proto::api::{NewToken, TokenChange, TokenCreated, TokenView};
 
 use crate::{Call, CallError, Client};
 
@@ -14,6 +14,16 @@ impl Client {
     /// `GET /v1/tokens`, every page.
     pub async fn tokens(&self) -> Result<Vec<TokenView>, CallError> {
         self.list(&Call::new(Method::GET, &["v1", "tokens"])).await
+    }
+
+    /// `PATCH /v1/tokens/{id}`: changes what is named, whatever the rest is meanwhile.
+    pub async fn change_token(
+        &self,
+        id: &str,
+        change: &TokenChange,
+    ) -> Result<TokenView, CallError> {
+        let call = Call::new(Method::PATCH, &["v1", "tokens", id]).json(change);
+        self.call(&call.header(header::IF_MATCH, HeaderValue::from_static("*"))).await
     }
 
     /// `DELETE /v1/tokens/{id}`.

@@ -81,7 +81,8 @@ impl Failure {
                 let failure = Self::new(Exit::of_status(problem.status), what)
                     .why(problem.detail.clone())
                     .code(problem.code.clone());
-                let fields = problem.errors.iter();
+                // One that says the same again is left out.
+                let fields = problem.errors.iter().filter(|field| field.detail != problem.detail);
                 let fields = fields.map(|field| format!("{}: {}", field.pointer, field.detail));
                 let failure = failure.details(fields);
                 match problem.status {
