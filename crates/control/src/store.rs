@@ -50,7 +50,7 @@ pub(crate) use certificates::{CertificateRow, Source};
 pub(crate) use controls::{HeardRow, Listener, News, Session, ToldRow};
 pub(crate) use error::{OpenError, StoreError};
 pub(crate) use events::Reading;
-pub(crate) use idempotency::{Claim, KeptAnswer};
+pub(crate) use idempotency::{Claim, KeptAnswer, RENEW_MS};
 pub(crate) use machines::{JoinTokenRow, MachineRow};
 pub(crate) use releases::{ReleaseFilter, ReleaseRow};
 pub(crate) use sites::{HostRow, SiteRow};

@@ -20,12 +20,13 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use futures_util::{StreamExt as _, stream};
+use nigh_proto::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{caller::Caller, problem::Refusal};
 use crate::{
     app::App,
-    store::{Claim, KeptAnswer},
+    store::{Claim, KeptAnswer, RENEW_MS},
 };
 
 const KEY: &str = "idempotency-key";
@@ -77,19 +78,22 @@ async fn once(app: &App, key: &str, request: Request, next: Next) -> Result<Resp
     let caller = Caller::from_request_parts(&mut parts, app).await?;
     let id = id_of(caller.0.id.as_str(), target(&parts.uri), key);
     match app.store().claim_key(&id, &caller.0.id, app.now()).await? {
-        Claim::Mine { until } => {
-            let (body, print) = match read_ahead(body).await {
+        Claim::Mine { since } => {
+            // A body may take long to come, and what it asks for long to be done.
+            let held = holding(app, &id, since, read_ahead(body)).await;
+            let (body, print) = match held {
                 Ok(read) => read,
                 Err(refusal) => {
-                    app.store().release_key(&id, until).await?;
+                    app.store().release_key(&id, since).await?;
                     return Err(refusal);
                 }
             };
-            let response = next.run(Request::from_parts(parts, body)).await;
+            let response = next.run(Request::from_parts(parts, body));
+            let response = holding(app, &id, since, response).await;
             let (response, kept) = keepable(response, &print).await;
             let done = match kept {
-                Some(answer) => app.store().keep_answer(&id, until, &answer).await,
-                None => app.store().release_key(&id, until).await,
+                Some(answer) => app.store().keep_answer(&id, since, &answer).await,
+                None => app.store().release_key(&id, since).await,
             };
             // What was done is done, whether it is remembered or not.
             if let Err(error) = done {
@@ -110,6 +114,28 @@ async fn once(app: &App, key: &str, request: Request, next: Next) -> Result<Resp
             }
             Ok(replayed(&answer))
         }
+    }
+}
+
+/// Does `work` and renews the claim of `since` meanwhile, so that another control takes over what
+/// one began only when that one is gone.
+async fn holding<T>(
+    app: &App,
+    id: &[u8; 32],
+    since: Timestamp,
+    work: impl Future<Output = T>,
+) -> T {
+    let renewing = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(RENEW_MS)).await;
+            if let Err(error) = app.store().renew_claim(id, since, app.now()).await {
+                tracing::debug!(%error, "a claim of an idempotency key was not renewed");
+            }
+        }
+    };
+    tokio::select! {
+        done = work => done,
+        () = renewing => unreachable!("it renews until it is dropped"),
     }
 }
 

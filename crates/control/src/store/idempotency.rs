@@ -10,16 +10,19 @@ use super::{
 
 /// How long an answer is kept.
 pub(crate) const KEPT_MS: i64 = 24 * 60 * 60 * 1000;
-/// After this whoever was at it has died with its control.
-pub(crate) const BUSY_MAX_MS: i64 = 10 * 60 * 1000;
+/// A claim ends by itself after this unless it was renewed: its control has died.
+pub(crate) const CLAIM_MS: i64 = 15_000;
+/// How often a claim is renewed; controls' clocks may differ by most of what is left.
+pub(crate) const RENEW_MS: u64 = 3_000;
 /// Answers that are kept for one token; the oldest make room.
 const ANSWERS_MAX: u64 = 1000;
 
 /// Whose turn it is to answer a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Claim {
-    /// The caller's: nobody else answers it until then.
-    Mine { until: Timestamp },
+    /// The caller's, known by when it was made. Nobody else answers it for [`CLAIM_MS`] and as long
+    /// as it is renewed.
+    Mine { since: Timestamp },
     /// Somebody is at it.
     Busy,
     /// It was answered.
@@ -49,7 +52,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<Claim, StoreError> {
         let mut tx = self.begin_unrecorded().await?;
-        let until = now.plus_ms(BUSY_MAX_MS);
+        let until = now.plus_ms(CLAIM_MS);
         let row = query("SELECT * FROM idempotency WHERE id = $1")
             .bind(&id[..])
             .fetch_optional(&mut tx.on)
@@ -73,23 +76,42 @@ impl Store {
         .execute(&mut tx.on)
         .await?;
         tx.commit().await?;
-        Ok(Claim::Mine { until })
+        Ok(Claim::Mine { since: now })
     }
 
-    /// Keeps the answer to a key that was claimed until `until`.
+    /// Whoever has claimed the key at `since` is at it still.
+    pub(crate) async fn renew_claim(
+        &self,
+        id: &[u8; 32],
+        since: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        query(
+            "UPDATE idempotency SET busy_until = $3 \
+             WHERE id = $1 AND created_at = $2 AND busy_until IS NOT NULL",
+        )
+        .bind(&id[..])
+        .bind(since.unix_ms())
+        .bind(now.plus_ms(CLAIM_MS).unix_ms())
+        .execute(&self.writer)
+        .await?;
+        Ok(())
+    }
+
+    /// Keeps the answer to a key that was claimed at `since`.
     pub(crate) async fn keep_answer(
         &self,
         id: &[u8; 32],
-        until: Timestamp,
+        since: Timestamp,
         answer: &KeptAnswer,
     ) -> Result<(), StoreError> {
         let text = self.seal.seal(&purpose(id), &answer.text);
         query(
             "UPDATE idempotency SET busy_until = NULL, fingerprint = $3, status = $4, answer = $5 \
-             WHERE id = $1 AND busy_until = $2",
+             WHERE id = $1 AND created_at = $2 AND busy_until IS NOT NULL",
         )
         .bind(&id[..])
-        .bind(until.unix_ms())
+        .bind(since.unix_ms())
         .bind(answer.fingerprint.clone())
         .bind(i64::from(answer.status))
         .bind(text)
@@ -98,17 +120,20 @@ impl Store {
         Ok(())
     }
 
-    /// Gives a key that was claimed until `until` back: nothing was done.
+    /// Gives a key that was claimed at `since` back: nothing was done.
     pub(crate) async fn release_key(
         &self,
         id: &[u8; 32],
-        until: Timestamp,
+        since: Timestamp,
     ) -> Result<(), StoreError> {
-        query("DELETE FROM idempotency WHERE id = $1 AND busy_until = $2")
-            .bind(&id[..])
-            .bind(until.unix_ms())
-            .execute(&self.writer)
-            .await?;
+        query(
+            "DELETE FROM idempotency \
+             WHERE id = $1 AND created_at = $2 AND busy_until IS NOT NULL",
+        )
+        .bind(&id[..])
+        .bind(since.unix_ms())
+        .execute(&self.writer)
+        .await?;
         Ok(())
     }
 

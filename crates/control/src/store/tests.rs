@@ -124,3 +124,59 @@ async fn the_database_is_for_its_owner_only() {
     let mode = std::fs::metadata(place.dir.path().join("control.db")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 }
+
+#[tokio::test]
+async fn a_full_disk_is_called_one_and_what_was_committed_is_there_when_there_is_room_again() {
+    let place = Place { dir: tempfile::tempdir().unwrap(), database: None };
+    let store = place.open().await;
+    let add = async |number: usize| {
+        let mut tx = store.begin().await?;
+        let name = format!("{number}-{}", "x".repeat(50)).parse().unwrap();
+        tx.insert_site(&name, Timestamp::default()).await?;
+        tx.commit().await
+    };
+    // SQLite treats a bound on its pages as a disk that has no more room.
+    let pages: i64 = query("PRAGMA page_count").scalar(&store.writer).await.unwrap();
+    let bound = |pages: i64| query(sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}")));
+    bound(pages).fetch_one(&store.writer).await.unwrap();
+    let mut added = 0;
+    let error = loop {
+        match add(added).await {
+            Ok(()) => added += 1,
+            Err(error) => break error,
+        }
+        assert!(added < 10_000, "it never fills up");
+    };
+    assert!(matches!(error, StoreError::Full(_)), "{error:?}");
+    assert!(error.to_string().contains("make room"), "{error}");
+    assert_eq!(store.world().await.unwrap().sites.len(), added);
+    bound(1_000_000).fetch_one(&store.writer).await.unwrap();
+    add(added).await.unwrap();
+    assert_eq!(store.world().await.unwrap().sites.len(), added + 1);
+}
+
+#[tokio::test]
+async fn a_claim_of_a_key_lasts_as_long_as_it_is_renewed() {
+    let (id, token) = ([1; 32], nigh_proto::TokenId::new(1, [1; 10]));
+    let start = Timestamp::from_unix_ms(1_790_000_000_000);
+    for place in Place::each() {
+        let store = place.open().await;
+        let claim = async |ms| store.claim_key(&id, &token, start.plus_ms(ms)).await.unwrap();
+        assert_eq!(claim(0).await, Claim::Mine { since: start });
+        assert_eq!(claim(14_999).await, Claim::Busy);
+        store.renew_claim(&id, start, start.plus_ms(10_000)).await.unwrap();
+        assert_eq!(claim(24_999).await, Claim::Busy);
+        let second = start.plus_ms(25_000);
+        assert_eq!(claim(25_000).await, Claim::Mine { since: second }, "the first has died");
+        // It has not, and comes too late.
+        let answer = KeptAnswer { fingerprint: vec![1], status: 201, text: "first".to_owned() };
+        store.renew_claim(&id, start, start.plus_ms(60_000)).await.unwrap();
+        store.keep_answer(&id, start, &answer).await.unwrap();
+        store.release_key(&id, start).await.unwrap();
+        assert_eq!(claim(39_999).await, Claim::Busy);
+        let answer = KeptAnswer { text: "second".to_owned(), ..answer };
+        store.keep_answer(&id, second, &answer).await.unwrap();
+        store.renew_claim(&id, second, start.plus_ms(60_000)).await.unwrap();
+        assert_eq!(claim(50_000).await, Claim::Answered(answer));
+    }
+}
