@@ -25,6 +25,7 @@ pub(crate) struct ControlMetrics {
     deliveries: Labelled<Counter>,
     logins_refused: Labelled<Counter>,
     pub(crate) revision: Gauge,
+    pub(crate) leader: Gauge,
     pub(crate) machines_connected: Gauge,
     pub(crate) blobs: Gauge<u64, AtomicU64>,
     pub(crate) blobs_bytes: Gauge<u64, AtomicU64>,
@@ -53,6 +54,7 @@ impl ControlMetrics {
             deliveries: Family::default(),
             logins_refused: Family::default(),
             revision: Gauge::default(),
+            leader: Gauge::default(),
             machines_connected: Gauge::default(),
             blobs: Gauge::default(),
             blobs_bytes: Gauge::default(),
@@ -84,6 +86,11 @@ impl ControlMetrics {
                 of.logins_refused,
             );
             all.register("nigh_control_revision", "The newest state of the fleet", of.revision);
+            all.register(
+                "nigh_control_leader",
+                "Whether this control does what only one of several may",
+                of.leader,
+            );
             all.register(
                 "nigh_control_machines_connected",
                 "Machines whose stream is open",

@@ -39,7 +39,8 @@ pub(crate) trait Reconcile: Send + 'static {
 
     type Error: Error + Send + 'static;
 
-    /// Who says which control does it, when only one of several may.
+    /// Who says which control does it, when only one of several may. Whatever the pass writes is
+    /// refused when another one leads since.
     fn led_by(&self) -> Option<Leader> {
         None
     }
@@ -54,12 +55,16 @@ const RETRY: Duration = Duration::from_secs(2);
 /// Runs `task` when `changed` rings and whenever it asked for, until `stop`.
 pub(crate) async fn run<T: Reconcile>(mut task: T, changed: &Notify, stop: CancellationToken) {
     while !stop.is_cancelled() {
-        if let Some(mut leader) = task.led_by()
-            && stop.run_until_cancelled(leader.elected()).await.is_none()
-        {
-            return;
-        }
-        let wait = match task.pass().await {
+        let passed = match task.led_by() {
+            None => task.pass().await,
+            Some(mut leader) => {
+                if stop.run_until_cancelled(leader.elected()).await.is_none() {
+                    return;
+                }
+                leader.leading(task.pass()).await
+            }
+        };
+        let wait = match passed {
             Ok(wait) => wait,
             Err(error) => {
                 let error = nigh_daemon::logging::causes(&error);

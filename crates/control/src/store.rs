@@ -20,6 +20,7 @@ mod releases;
 mod row;
 mod sites;
 mod sql;
+mod term;
 mod tickets;
 mod tokens;
 mod variants;
@@ -54,6 +55,7 @@ pub(crate) use idempotency::{Claim, KeptAnswer, RENEW_MS};
 pub(crate) use machines::{JoinTokenRow, MachineRow};
 pub(crate) use releases::{ReleaseFilter, ReleaseRow};
 pub(crate) use sites::{HostRow, SiteRow};
+pub(crate) use term::{in_term, in_this_term};
 pub(crate) use tickets::TicketKeyRow;
 pub(crate) use tokens::TokenRow;
 pub(crate) use variants::VariantRow;
@@ -131,9 +133,12 @@ impl Store {
         let mut connection = self.writer.begin().await?;
         // Verbs read before they write, so they go one after the other, on however many controls.
         if let Connection::Postgres(_) = &connection {
-            query("SELECT revision FROM fleet WHERE id = 1 FOR UPDATE")
-                .fetch_one(&mut connection)
+            let now: i64 = query("SELECT term FROM fleet WHERE id = 1 FOR UPDATE")
+                .scalar(&mut connection)
                 .await?;
+            if term::current().is_some_and(|term| term != now) {
+                return Err(StoreError::LeadLost);
+            }
         }
         Ok(Tx { on: connection, seal: self.seal.clone(), is_recorded: false })
     }

@@ -53,8 +53,9 @@ impl Errand {
     pub(crate) async fn run(&self) -> Result<(), Fault> {
         let done = self.try_run().await;
         // Whatever became of it: machines need not answer any longer.
-        challenges::hide(&self.app, &self.request.id).await?;
-        done
+        let hidden = challenges::hide(&self.app, &self.request.id).await;
+        done?;
+        hidden
     }
 
     async fn try_run(&self) -> Result<(), Fault> {

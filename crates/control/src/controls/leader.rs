@@ -10,13 +10,15 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{Session, Store, StoreError, Tx};
+use crate::store::{Session, Store, StoreError, Tx, in_term};
 
 /// How often a control that does not lead tries to, and one that does checks that it still can.
 const TRY_INTERVAL: Duration = Duration::from_millis(500);
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// A control that was killed a moment ago may still hold its place.
 const TAKE_PART_ATTEMPTS: u32 = 20;
+/// Of one that does not lead. Terms rise from 0.
+const NO_TERM: i64 = -1;
 
 /// Whether this control leads; cheap to clone.
 #[derive(Clone, Debug)]
@@ -60,10 +62,19 @@ impl Leader {
         }
     }
 
+    /// Does what only the leader may do: no transaction of it begins once this control leads no
+    /// longer, noticed or not.
+    pub(crate) async fn leading<F: Future>(&self, work: F) -> F::Output {
+        let term = *self.term.borrow();
+        in_term(term.unwrap_or(NO_TERM), work).await
+    }
+
     /// Begins a transaction that counts only while this control leads.
     pub(crate) async fn begin(&self, store: &Store) -> Result<Tx, StoreError> {
-        let term = *self.term.borrow();
-        store.begin_in_term(term.ok_or(StoreError::LeadLost)?).await
+        if !self.is_leader() {
+            return Err(StoreError::LeadLost);
+        }
+        self.leading(store.begin()).await
     }
 
     /// Whether this control leads, asked of the database: before something outside of it is done

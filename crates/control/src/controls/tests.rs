@@ -5,12 +5,16 @@ use nigh_testkit::postgres::DatabaseKind;
 
 use super::*;
 use crate::{
-    app::fixture::{Fixture, docs},
+    app::{
+        AppError,
+        fixture::{Fixture, docs},
+    },
     fleet::{
         fixture::{name, report},
         presence::Presence,
     },
-    store::MachineRow,
+    reconcile::{Reconcile as _, tickets::Tickets},
+    store::{MachineRow, in_this_term},
 };
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -186,6 +190,21 @@ async fn one_control_leads_and_another_takes_over_when_its_session_ends() {
     assert!(first.leader().is_leader());
     assert!(matches!(first.begin_leading().await, Err(StoreError::LeadLost)));
     second.begin_leading().await.unwrap().commit().await.unwrap();
+    // Nor in a pass that was begun before, or in what such a pass has sent off.
+    let revision = second.store().revision().await.unwrap();
+    let mut tickets = Tickets(first.clone());
+    let refused = first.leader().leading(tickets.pass()).await;
+    assert!(matches!(refused, Err(AppError::Store(StoreError::LeadLost))), "{refused:?}");
+    let sent_off = first.leader().leading(async {
+        let store = first.store().clone();
+        tokio::spawn(in_this_term(async move { store.begin().await.map(drop) })).await.unwrap()
+    });
+    let refused = sent_off.await;
+    assert!(matches!(refused, Err(StoreError::LeadLost)), "{refused:?}");
+    assert_eq!(second.store().revision().await.unwrap(), revision);
+    // What anybody may do it may still: somebody asks for it.
+    first.create_site(NewSite { name: "blog".parse().unwrap(), hosts: Vec::new() }).await.unwrap();
+    second.leader().leading(Tickets(second.clone()).pass()).await.unwrap();
     let campaign = pair.first.campaign.take().unwrap();
     tokio::spawn(campaign.run(first.store().clone(), pair.stop.clone()));
     until("the first has noticed", || !first.leader().is_leader()).await;

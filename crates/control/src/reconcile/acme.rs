@@ -23,7 +23,7 @@ use crate::{
         plan::{Held, Plan, Request, Situation, plan},
     },
     config::CertificatesConfig,
-    store::{CertificateRow, Source},
+    store::{CertificateRow, Source, in_this_term},
 };
 
 /// When nothing rings.
@@ -194,12 +194,16 @@ impl Acme {
         let running = Running { app: app.clone(), id };
         tracing::info!(certificate.id = %request.id, names_total = request.names.len(), ca = ca.directory,
             "{} is asked for the certificate {}", ca.directory, request.id);
+        let errand = app.issuers().of(&ca).map(|issuer| {
+            let errand = Errand { app: app.clone(), issuer, request, current };
+            in_this_term(async move { errand.run().await })
+        });
         self.errands.spawn(async move {
             let running = running;
-            let done = match app.issuers().of(&ca) {
-                Ok(issuer) => {
-                    let errand = Errand { app: app.clone(), issuer, request, current };
-                    match tokio::time::timeout(ERRAND_MAX, errand.run()).await {
+            let done = match errand {
+                // What went wrong is remembered whoever leads by then: it happened.
+                Ok(errand) => {
+                    match tokio::time::timeout(ERRAND_MAX, errand).await {
                         Ok(done) => done,
                         Err(_) => Err(crate::certificates::trouble::Fault::of_id(
                             &running.id,

@@ -26,9 +26,10 @@ impl Reconcile for Events {
     type Error = AppError;
 
     async fn pass(&mut self) -> Result<Duration, AppError> {
-        if self.0.leader().is_leader() {
-            self.tell_presence().await?;
-            self.prune().await?;
+        let leader = self.0.leader();
+        if leader.is_leader() {
+            leader.leading(self.tell_presence()).await?;
+            leader.leading(self.prune()).await?;
         }
         self.0.ring_events().await?;
         Ok(WAIT)

@@ -45,6 +45,7 @@ impl Reconcile for Health {
         let metrics = self.app.metrics();
         metrics.blobs.set(usage.blobs);
         metrics.blobs_bytes.set(usage.bytes);
+        metrics.leader.set(self.app.leader().is_leader().into());
         let (world, now) = (self.app.world(), self.app.instant());
         let statuses = self.app.statuses();
         let here = |name| statuses.presence(name, now) == Presence::Here;

@@ -10,7 +10,10 @@ use nigh_proto::WebhookId;
 use tokio::sync::Semaphore;
 
 use super::{Leader, Reconcile};
-use crate::app::{App, AppError};
+use crate::{
+    app::{App, AppError},
+    store::in_this_term,
+};
 
 const WAIT: Duration = Duration::from_secs(1);
 /// Webhooks that are told something at once.
@@ -49,7 +52,7 @@ impl Reconcile for Webhooks {
             let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else { break };
             lock().insert(row.id.clone());
             let (app, busy) = (self.app.clone(), Arc::clone(&self.busy));
-            tokio::spawn(async move {
+            tokio::spawn(in_this_term(async move {
                 let stopping = app.stopping().clone();
                 tokio::select! {
                     told = app.tell(&row.id) => if let Err(error) = told {
@@ -61,7 +64,7 @@ impl Reconcile for Webhooks {
                 }
                 busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&row.id);
                 drop(place);
-            });
+            }));
         }
         Ok(WAIT)
     }

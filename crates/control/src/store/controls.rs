@@ -14,7 +14,7 @@ use sqlx::{
 };
 
 use super::{
-    Store, StoreError, Tx,
+    Store, StoreError,
     sql::{Connection, Pool, Row, query},
 };
 
@@ -232,16 +232,6 @@ impl Store {
         .fetch_all(&self.reader)
         .await?;
         rows.iter().map(ToldRow::read).collect()
-    }
-
-    /// Begins a transaction of the leader of `term`; an error when another one led since.
-    pub(crate) async fn begin_in_term(&self, term: i64) -> Result<Tx, StoreError> {
-        let mut tx = self.begin().await?;
-        if !self.is_shared() {
-            return Ok(tx);
-        }
-        let now: i64 = query("SELECT term FROM fleet WHERE id = 1").scalar(&mut tx.on).await?;
-        if now == term { Ok(tx) } else { Err(StoreError::LeadLost) }
     }
 }
 
