@@ -137,6 +137,7 @@ impl Colleagues {
         let app = self.app.clone();
         let listener = app.store().listen(&app.desk().name).await?;
         let mut listener = listener.ok_or(StoreError::LeadLost)?;
+        app.statuses().hears_others(app.instant());
         let mut looks = interval(LOOK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

@@ -68,6 +68,8 @@ pub(crate) struct Told {
 #[derive(Clone, Debug)]
 pub(crate) struct Statuses {
     started_at: Instant,
+    /// Since when other controls are heard; what they said before may be old though it was true.
+    hears_since: Option<Instant>,
     /// How many watch streams there were so far.
     streams_total: u64,
     machines: BTreeMap<MachineName, Status>,
@@ -98,7 +100,13 @@ const AWAY_AFTER: Duration = Duration::from_millis(AWAY_AFTER_MS);
 impl Statuses {
     /// Nobody has been heard of; control started at `now`.
     pub(crate) fn new(now: Instant) -> Self {
-        Self { started_at: now, streams_total: 0, machines: BTreeMap::new(), news: BTreeMap::new() }
+        Self {
+            started_at: now,
+            hears_since: None,
+            streams_total: 0,
+            machines: BTreeMap::new(),
+            news: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn get(&self, name: &MachineName) -> Option<&Status> {
@@ -195,6 +203,11 @@ impl Statuses {
         std::mem::take(&mut self.news)
     }
 
+    /// Other controls are heard from `now` on; before, the database was away from this one or all.
+    pub(crate) fn hears_others(&mut self, now: Instant) {
+        self.hears_since = Some(now);
+    }
+
     /// Takes in what another control has heard, unless something newer was heard here.
     pub(crate) fn told(&mut self, told: Told, time: Timestamp) {
         let Told { name, report, reported_at, watched_at } = told;
@@ -237,7 +250,10 @@ impl Statuses {
             {
                 // It reported before its stream was open, as a machine that dials again may.
                 let never_connected = status.connected_at.is_none();
-                if never_connected && is_recent(self.started_at) {
+                // Who watches it elsewhere could not say so.
+                let was_unheard = status.watched_elsewhere_at.is_some()
+                    && self.hears_since.is_some_and(is_recent);
+                if was_unheard || never_connected && is_recent(self.started_at) {
                     Presence::Expected
                 } else {
                     Presence::Away
@@ -307,6 +323,30 @@ mod tests {
         assert_eq!(statuses.presence(&edge, after(start, AWAY_AFTER_MS)), Presence::Away);
         statuses.disconnected(&edge, stream);
         assert_eq!(statuses.presence(&edge, start), Presence::Away);
+    }
+
+    #[test]
+    fn a_machine_of_another_control_has_time_once_that_one_is_heard_again() {
+        let start = Instant::now();
+        let mut statuses = Statuses::new(start);
+        let edge = fixture::name("fra1");
+        let told = |at| Told {
+            name: fixture::name("fra1"),
+            report: None,
+            reported_at: Some(at),
+            watched_at: Some(at),
+        };
+        statuses.told(told(start), Timestamp::default());
+        assert_eq!(statuses.presence(&edge, start), Presence::Here);
+        // The database was away for a while.
+        let back = after(start, 5 * AWAY_AFTER_MS);
+        assert_eq!(statuses.presence(&edge, back), Presence::Away);
+        statuses.hears_others(back);
+        assert_eq!(statuses.presence(&edge, back), Presence::Expected);
+        statuses.told(told(after(back, 1000)), Timestamp::default());
+        assert_eq!(statuses.presence(&edge, after(back, 1000)), Presence::Here);
+        let late = after(back, 1000 + AWAY_AFTER_MS);
+        assert_eq!(statuses.presence(&edge, late), Presence::Away, "nobody watches it any more");
     }
 
     #[test]
