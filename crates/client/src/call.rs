@@ -14,12 +14,15 @@ use crate::{
     backoff::{random, wait_before},
     backup::Download,
     error::CallError,
+    line::Line,
 };
 
 /// The largest answer that is read: a manifest of a million files.
 const ANSWER_MAX_BYTES: usize = 512 << 20;
 /// How many pages of a list are followed at most.
 const PAGES_MAX: usize = 10_000;
+/// How many controls are asked one after the other without a wait, or beyond what patience allows.
+const CONTROLS_MAX: usize = 8;
 /// How long a call may take unless it says otherwise.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -114,6 +117,12 @@ impl Call {
         self
     }
 
+    /// Not to be repeated once it may have arrived: the caller knows better what is to be done then.
+    pub(crate) const fn once(mut self) -> Self {
+        self.is_repeatable = false;
+        self
+    }
+
     /// How long one attempt may take.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -161,31 +170,52 @@ impl Client {
 
     /// Makes a call; a status of 400 and above is an error.
     pub async fn accepted(&self, call: &Call) -> Result<Answer, CallError> {
-        self.patiently(call, async |call| accept(self.send(call).await?)).await
+        self.patiently(call, async |line| accept(self.send(line, call).await?)).await
     }
 
     /// Makes a call and gives back whatever was answered.
     pub async fn answer(&self, call: &Call) -> Result<Answer, CallError> {
-        self.patiently(call, async |call| self.send(call).await).await
+        let sent = async |line: &Line| {
+            let answer = self.send(line, call).await?;
+            if matches!(answer.status.as_u16(), 502..=504) {
+                // Whoever asks again may have more luck elsewhere.
+                self.lines.pass(line);
+            }
+            Ok(answer)
+        };
+        self.patiently(call, sent).await
     }
 
-    /// Repeats a repeatable call until it is done, fails for good, or patience ends.
-    async fn patiently(
+    /// Repeats a repeatable call until it is done, fails for good, or patience ends. Another
+    /// control is asked at once, and each of them once even when patience is short.
+    pub(crate) async fn patiently<T>(
         &self,
         call: &Call,
-        attempt: impl AsyncFn(&Call) -> Result<Answer, CallError>,
-    ) -> Result<Answer, CallError> {
+        attempt: impl AsyncFn(&Line) -> Result<T, CallError>,
+    ) -> Result<T, CallError> {
         let deadline = self.patience.deadline(Instant::now());
-        let mut repetitions = 0;
+        let (mut controls, mut repetitions) = (1, 0);
         loop {
-            let error = match attempt(call).await {
+            let line = self.lines.current();
+            let error = match attempt(&line).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
+            let is_elsewhere = error.is_of_one_control();
+            if is_elsewhere {
+                self.lines.pass(&line);
+            }
+            if !call.is_repeatable && !error.is_unsent() {
+                return Err(error);
+            }
+            if is_elsewhere && controls < self.lines.total().min(CONTROLS_MAX) {
+                controls += 1;
+                continue;
+            }
             repetitions += 1;
             let wait = wait_before(repetitions, random());
             let is_over = Instant::now() + wait >= deadline;
-            if !call.is_repeatable || is_over || !error.is_passing() {
+            if is_over || !error.is_passing() {
                 return Err(error);
             }
             tokio::time::sleep(wait).await;
@@ -194,24 +224,28 @@ impl Client {
 
     /// Makes a call whose answer is too large to hold; a status of 400 and above is an error.
     pub(crate) async fn download(&self, call: &Call) -> Result<Download, CallError> {
-        let response = self.request(call).await?;
-        if response.status().is_success() {
-            return Ok(Download::new(response, self.api_url().to_owned()));
-        }
-        Err(refusal(read(response, |source| self.unreachable(source)).await?))
+        let begun = async |line: &Line| {
+            let response = self.request(line, call).await?;
+            if response.status().is_success() {
+                return Ok(response);
+            }
+            Err(refusal(read(response, |source| self.unreachable(source)).await?))
+        };
+        let response = self.patiently(call, begun).await?;
+        Ok(Download::new(response, self.api_url().to_owned()))
     }
 
-    async fn send(&self, call: &Call) -> Result<Answer, CallError> {
-        read(self.request(call).await?, |source| self.unreachable(source)).await
+    pub(crate) async fn send(&self, line: &Line, call: &Call) -> Result<Answer, CallError> {
+        read(self.request(line, call).await?, |source| self.unreachable(source)).await
     }
 
     fn unreachable(&self, source: reqwest::Error) -> CallError {
         CallError::Unreachable { api_url: self.api_url().to_owned(), source }
     }
 
-    async fn request(&self, call: &Call) -> Result<reqwest::Response, CallError> {
-        let url = call.url(&self.base);
-        let mut request = self
+    async fn request(&self, line: &Line, call: &Call) -> Result<reqwest::Response, CallError> {
+        let url = call.url(&line.base);
+        let mut request = line
             .http
             .request(call.method.clone(), url)
             .headers(call.headers.clone())

@@ -5,8 +5,8 @@ use nigh_proto::api::Problem;
 /// Why no client could be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("{api_url:?} is not the address of an API: {why}")]
-    Url { api_url: String, why: String },
+    #[error(transparent)]
+    Urls(#[from] nigh_dial::InvalidUrls),
     #[error("{api_url} is not https, and a token must not travel in the clear")]
     Insecure { api_url: String },
     #[error("the CA file holds no certificate in PEM form")]

@@ -1,7 +1,8 @@
 //! Typed outgoing calls: what people and programs ask of control's API.
 //!
 //! `trust` decides whose certificates are believed, `backoff` how long to wait before a call is
-//! repeated, `call` how one request is made and its answer read, `error` what can go wrong.
+//! repeated, `line` which of several controls is asked, `call` how one request is made and its answer
+//! read, `error` what can go wrong.
 //! The other modules are the API's nouns, each a list of calls. Nothing here reads the environment.
 
 mod audit;
@@ -12,6 +13,7 @@ mod call;
 mod certificates;
 mod error;
 mod events;
+mod line;
 mod machines;
 mod releases;
 mod sites;
@@ -20,15 +22,17 @@ mod tokens;
 mod trust;
 mod uploads;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
-use reqwest::Url;
+use line::Lines;
+use nigh_dial::is_loopback;
 
 pub use audit::AuditQuery;
 pub use backoff::{Patience, wait_before};
 pub use backup::Download;
 pub use call::{Answer, Body, Call};
 pub use error::{CallError, ConfigError};
+pub use nigh_dial::ControlUrls;
 pub use reqwest::Method;
 pub use trust::{Trust, tls_config};
 pub use uploads::BlobUpload;
@@ -36,7 +40,8 @@ pub use uploads::BlobUpload;
 /// Where control is and who asks.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
-    /// `https://HOST:PORT`, with or without a path before `/v1`.
+    /// `https://HOST:PORT`, with or without a path before `/v1`; several controls with commas
+    /// between them.
     pub api_url: String,
     /// An API token; without one only public calls succeed.
     pub token: Option<String>,
@@ -48,36 +53,24 @@ pub struct ClientConfig {
 /// A connection to control's API; cheap to clone.
 #[derive(Clone)]
 pub struct Client {
-    http: reqwest::Client,
-    base: Arc<Url>,
+    lines: Arc<Lines>,
+    api_url: Arc<str>,
     token: Option<Arc<str>>,
     patience: Patience,
 }
 
-/// How long one connection may take to be made.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
 impl Client {
     /// A client that has not connected yet.
     pub fn new(config: &ClientConfig) -> Result<Self, ConfigError> {
-        let base = parse_base(&config.api_url)?;
-        let is_local = is_loopback(&base);
-        if base.scheme() == "http" && config.token.is_some() && !is_local {
-            return Err(ConfigError::Insecure { api_url: config.api_url.clone() });
+        let urls: ControlUrls = config.api_url.parse()?;
+        let is_open = |url: &&reqwest::Url| url.scheme() == "http" && !is_loopback(url);
+        if let Some(url) = urls.all().iter().find(is_open).filter(|_| config.token.is_some()) {
+            return Err(ConfigError::Insecure { api_url: url.to_string() });
         }
-        let mut builder = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls_config(&config.trust)?)
-            .user_agent(&config.user_agent)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .http2_adaptive_window(true)
-            .pool_idle_timeout(Duration::from_secs(60))
-            .redirect(reqwest::redirect::Policy::none());
-        if is_local {
-            builder = builder.no_proxy();
-        }
-        let http = builder.build().map_err(ConfigError::Build)?;
+        let api_url = Arc::from(urls.to_string());
+        let lines = Lines::new(urls, tls_config(&config.trust)?, &config.user_agent)?;
         let token = config.token.as_deref().map(Arc::from);
-        Ok(Self { http, base: Arc::new(base), token, patience: Patience::default() })
+        Ok(Self { lines: Arc::new(lines), api_url, token, patience: Patience::default() })
     }
 
     /// The same connection, whose repeatable calls are repeated as `patience` says.
@@ -85,28 +78,10 @@ impl Client {
         Self { patience, ..self.clone() }
     }
 
-    /// The address that was configured.
+    /// The address that was configured, or all of them with commas between them.
     pub fn api_url(&self) -> &str {
-        self.base.as_str().trim_end_matches('/')
+        &self.api_url
     }
-}
-
-fn parse_base(text: &str) -> Result<Url, ConfigError> {
-    let invalid = |why: &str| ConfigError::Url { api_url: text.to_owned(), why: why.to_owned() };
-    let url = Url::parse(text).map_err(|error| invalid(&error.to_string()))?;
-    if !matches!(url.scheme(), "https" | "http") || !url.has_host() {
-        return Err(invalid("want https://HOST:PORT"));
-    }
-    if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() {
-        return Err(invalid("want no user, query or fragment"));
-    }
-    Ok(url)
-}
-
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
-    host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
 }
 
 impl fmt::Debug for Client {
@@ -131,18 +106,18 @@ mod tests {
 
     #[test]
     fn addresses_that_are_no_api_are_refused() {
-        for url in ["", "control:8443", "ftp://a", "https://u@a", "https://a?b", "https://a#b"] {
-            assert!(matches!(client(url, None), Err(ConfigError::Url { .. })), "{url}");
+        for url in ["", "control:8443", "ftp://a", "https://u@a", "https://a,https://a?b"] {
+            assert!(matches!(client(url, None), Err(ConfigError::Urls(_))), "{url}");
         }
         assert_eq!(client("https://a:8443/", None).unwrap().api_url(), "https://a:8443");
     }
 
     #[test]
     fn a_token_never_travels_in_the_clear_to_another_machine() {
-        assert!(matches!(
-            client("http://control.example", Some("nigh_pat_x")),
-            Err(ConfigError::Insecure { .. })
-        ));
+        for url in ["http://control.example", "https://a.example,http://b.example"] {
+            let refused = client(url, Some("nigh_pat_x"));
+            assert!(matches!(refused, Err(ConfigError::Insecure { .. })), "{url}");
+        }
         client("http://127.0.0.1:1", Some("nigh_pat_x")).unwrap();
         client("http://[::1]:1", Some("nigh_pat_x")).unwrap();
     }

@@ -9,7 +9,7 @@ use nigh_proto::{
     api::{PACK_MEDIA_TYPE, PackStored, UPLOAD_LENGTH, UPLOAD_OFFSET},
 };
 
-use crate::{Body, Call, CallError, Client};
+use crate::{Body, Call, CallError, Client, line::Line};
 
 /// How long one pack or part may take: 64 MiB at two megabits per second.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(300);
@@ -34,14 +34,23 @@ impl Client {
     /// `HEAD /v1/blobs/{digest}`: how far is control with this blob?
     pub async fn blob_upload(&self, digest: &Digest) -> Result<BlobUpload, CallError> {
         let digest = digest.to_string();
-        let answer = self.answer(&Call::new(Method::HEAD, &["v1", "blobs", &digest])).await?;
+        let call = Call::new(Method::HEAD, &["v1", "blobs", &digest]);
+        let foreign = |url, status: StatusCode| CallError::Foreign { url, status: status.as_u16() };
+        let looked = async |line: &Line| {
+            let answer = self.send(line, &call).await?;
+            match answer.status {
+                status if status.is_server_error() => Err(foreign(answer.url, status)),
+                _ => Ok(answer),
+            }
+        };
+        let answer = self.patiently(&call, looked).await?;
         match answer.status {
             StatusCode::OK => Ok(BlobUpload::Stored),
             StatusCode::NOT_FOUND => {
                 Ok(BlobUpload::Partial { offset: offset(&answer.headers).unwrap_or(0) })
             }
             // A `HEAD` has no body that could say why; the `PUT` that follows a 401 would.
-            status => Err(CallError::Foreign { url: answer.url, status: status.as_u16() }),
+            status => Err(foreign(answer.url, status)),
         }
     }
 
@@ -62,9 +71,9 @@ impl Client {
             .header(HeaderName::from_static(UPLOAD_LENGTH), HeaderValue::from(length))
             .header(HeaderName::from_static(UPLOAD_OFFSET), HeaderValue::from(from))
             .body(body)
-            .timeout(UPLOAD_TIMEOUT);
-        let once = self.with_patience(crate::Patience::for_each_call(Duration::ZERO));
-        let answer = once.answer(&call).await?;
+            .timeout(UPLOAD_TIMEOUT)
+            .once();
+        let answer = self.answer(&call).await?;
         match (answer.status, offset(&answer.headers)) {
             (StatusCode::CREATED | StatusCode::OK, _) => Ok(BlobUpload::Stored),
             (StatusCode::ACCEPTED | StatusCode::CONFLICT, Some(offset)) => {

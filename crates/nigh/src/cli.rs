@@ -42,7 +42,7 @@ pub(crate) struct GlobalArgs {
     /// The site that the command is about [env: NIGH_SITE]
     #[arg(long, short, global = true, value_name = "NAME")]
     pub(crate) site: Option<String>,
-    /// Where control's API is [env: NIGH_API_URL]
+    /// Where control's API is; several controls with commas between [env: NIGH_API_URL]
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) api_url: Option<String>,
     /// A file with the API token [env: NIGH_TOKEN_FILE; NIGH_TOKEN is the token itself]

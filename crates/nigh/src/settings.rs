@@ -56,7 +56,9 @@ impl Settings {
         let token_file =
             args.token_file.clone().or_else(|| environment.token_file.clone()).or(user.token_file);
         Self {
-            api_url: first_url.or(user.api_url).unwrap_or_else(|| DEFAULT_API_URL.to_owned()),
+            api_url: first_url
+                .or(user.api_url.map(|urls| urls.to_string()))
+                .unwrap_or_else(|| DEFAULT_API_URL.to_owned()),
             site: args
                 .site
                 .clone()
@@ -154,7 +156,7 @@ mod tests {
     #[test]
     fn the_nearest_source_wins_for_each_value_by_itself() {
         let user = Profile {
-            api_url: Some("https://user".to_owned()),
+            api_url: Some("https://user".parse().unwrap()),
             site: Some("user".to_owned()),
             ca_file: Some("/user/ca".into()),
             ..Profile::default()

@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nigh_client::ControlUrls;
 use serde::Deserialize;
 
 use crate::{exit::Exit, failure::Failure, suggest, toml_file};
@@ -22,7 +23,8 @@ pub(crate) struct UserConfig {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Profile {
-    pub(crate) api_url: Option<String>,
+    /// One address of control, or those of several controls.
+    pub(crate) api_url: Option<ControlUrls>,
     pub(crate) token_file: Option<PathBuf>,
     pub(crate) ca_file: Option<PathBuf>,
     pub(crate) site: Option<String>,
@@ -80,7 +82,10 @@ mod tests {
 
         let config = UserConfig::read(Some(home.path())).unwrap();
         let work = config.profile(None).unwrap();
-        assert_eq!(work.api_url.as_deref(), Some("https://a"));
+        assert_eq!(work.api_url, Some("https://a".parse().unwrap()));
+        let text = "[profiles.work]\napi_url = [\"https://a\", \"https://b\"]";
+        let several: UserConfig = toml::from_str(text).unwrap();
+        assert_eq!(several.profiles["work"].api_url, Some("https://a,https://b".parse().unwrap()));
         assert_eq!(work.token_file, Some(dir.join("t")));
         assert_eq!(config.profile(Some("home")).unwrap(), Profile::default());
         assert_eq!(config.profile(Some("hmoe")).unwrap_err().hints, ["did you mean home?"]);

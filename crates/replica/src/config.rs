@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use nigh_dial::ControlUrls;
 use nigh_proto::report::MachineAbout;
 use serde::{Deserialize, Serialize};
 
@@ -9,8 +10,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ControlConfig {
-    /// Control's machine port, such as `https://control.example:8444`.
-    pub url: String,
+    /// Control's machine port, such as `https://control.example:8444`, or those of several controls.
+    pub url: ControlUrls,
     /// Control's CA certificate, PEM. Needed until the machine has joined.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,

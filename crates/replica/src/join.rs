@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use nigh_dial::Turn;
 use nigh_proto::{
     MachineName, Timestamp,
     report::{JoinRequest, JoinResponse, MachineAbout},
@@ -60,6 +61,7 @@ impl JoinError {
 /// Joins with the token of the configuration and keeps what control answers. A machine that has
 /// joined before does so as a stranger, with the key that it has.
 pub(crate) async fn join(
+    turn: Turn,
     control: &ControlConfig,
     identity: &mut Identity,
     about: &MachineAbout,
@@ -75,7 +77,7 @@ pub(crate) async fn join(
             Err(_) => return Err(JoinError::NoPin { path }),
         },
     };
-    let link = Link::stranger(control, identity, pin, &about.version)?;
+    let link = Link::stranger(turn.clone(), control, identity, pin, &about.version)?;
     let request = JoinRequest {
         token: token.to_owned(),
         csr_pem: identity.request_pem(&about.name)?,
@@ -98,7 +100,7 @@ pub(crate) async fn join(
     }
     let membership = Membership::new(identity.key_pem(), &certificate_pem, ca_pem);
     // What cannot be used must not take the place of what can.
-    Link::new(control, &identity.with(membership.clone()), &about.version)
+    Link::new(turn, control, &identity.with(membership.clone()), &about.version)
         .map_err(JoinError::Unusable)?;
     identity.keep(membership)?;
     Ok(())

@@ -38,6 +38,7 @@ pub use identity::IdentityError;
 pub use keep::KeepError;
 pub use link::LinkError;
 pub use member::{Credentials, Member};
+pub use nigh_dial::ControlUrls;
 pub use objects::ObjectError;
 pub use replica::{Follower, OpenError, Replica};
 pub use report::Standing;

@@ -18,6 +18,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tokio::time::timeout;
 
+use nigh_dial::{Turn, is_loopback};
 use nigh_proto::Digest;
 
 use crate::{
@@ -37,8 +38,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Why control cannot be connected to, whatever the network does.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    #[error("control.url {url:?} is not an address such as https://control.example:8444")]
-    Url { url: String },
+    #[error("control.url {url} is not an address such as https://control.example:8444")]
+    Url { url: Url },
     #[error(
         "nothing says who control is: use a join token with a fingerprint (`nigh edge token` makes one), or set control.ca_file"
     )]
@@ -53,28 +54,30 @@ pub enum LinkError {
     Client(#[source] reqwest::Error),
 }
 
-/// Connections to control.
+/// Connections to one control.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
-    base: Url,
+    turn: Turn,
     talk: Client,
     fetch: Client,
 }
 
 impl Link {
-    /// Connections of a machine that has joined; of a stranger when it has not.
+    /// Connections of a machine that has joined; of a stranger when it has not. To the control
+    /// whose turn it is.
     pub(crate) fn new(
+        turn: Turn,
         control: &ControlConfig,
         identity: &Identity,
         version: &str,
     ) -> Result<Self, LinkError> {
         match identity.membership() {
-            None => Link::stranger(control, identity, None, version),
+            None => Link::stranger(turn, control, identity, None, version),
             Some(membership) => {
                 // Trust comes from either copy of the CA, so this one may be damaged.
                 let (chain, key) = pair(membership)?;
                 Link::with(
-                    control,
+                    turn,
                     tls(control, identity)?.with_client_auth_cert(chain, key)?,
                     version,
                 )
@@ -85,36 +88,47 @@ impl Link {
     /// Connections that do not say who the machine is: those to join with. With a `pin`, the CA
     /// of that fingerprint counts and nothing that was known before.
     pub(crate) fn stranger(
+        turn: Turn,
         control: &ControlConfig,
         identity: &Identity,
         pin: Option<Digest>,
         version: &str,
     ) -> Result<Self, LinkError> {
         let Some(pin) = pin else {
-            return Link::with(control, tls(control, identity)?.with_no_client_auth(), version);
+            return Link::with(turn, tls(control, identity)?.with_no_client_auth(), version);
         };
         let (builder, provider) = builder()?;
         let pinned = Arc::new(Pinned { pin, provider });
         let builder = builder.dangerous().with_custom_certificate_verifier(pinned);
-        Link::with(control, builder.with_no_client_auth(), version)
+        Link::with(turn, builder.with_no_client_auth(), version)
     }
 
-    fn with(
-        control: &ControlConfig,
-        mut tls: ClientConfig,
-        version: &str,
-    ) -> Result<Self, LinkError> {
-        let base = base(&control.url)?;
+    fn with(turn: Turn, mut tls: ClientConfig, version: &str) -> Result<Self, LinkError> {
+        if turn.url().scheme() != "https" {
+            return Err(LinkError::Url { url: turn.url().clone() });
+        }
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let client = || client(&tls, &base, version);
-        Ok(Link { talk: client()?, fetch: client()?, base })
+        let client = || client(&tls, &turn, version);
+        Ok(Link { talk: client()?, fetch: client()?, turn })
+    }
+
+    /// Where control is, as it was configured.
+    pub(crate) const fn base(&self) -> &Url {
+        self.turn.url()
     }
 
     /// Where `path`, such as `machine/v1/watch`, is.
     pub(crate) fn url(&self, path: &str) -> Url {
-        let mut url = self.base.clone();
-        url.set_path(&format!("{}/{path}", self.base.path().trim_end_matches('/')));
+        let mut url = self.base().clone();
+        url.set_path(&format!("{}/{path}", self.base().path().trim_end_matches('/')));
         url
+    }
+
+    /// Further connections begin with the address that gave `answer`.
+    pub(crate) fn settle(&self, answer: &Response) {
+        if let Some(address) = answer.remote_addr() {
+            self.turn.resolver().settle(address.ip());
+        }
     }
 
     pub(crate) fn talk(&self) -> &Client {
@@ -144,31 +158,22 @@ fn pair(membership: &Membership) -> Result<Pair, LinkError> {
     Ok((chain, key))
 }
 
-fn base(text: &str) -> Result<Url, LinkError> {
-    let url = Url::parse(text).ok().filter(|url| url.scheme() == "https" && url.has_host());
-    url.ok_or_else(|| LinkError::Url { url: text.to_owned() })
-}
-
 /// No time-outs beyond these here: reqwest's would also count the time in which nobody reads, such
 /// as while a slow disk takes what came before.
-fn client(tls: &ClientConfig, base: &Url, version: &str) -> Result<Client, LinkError> {
+fn client(tls: &ClientConfig, turn: &Turn, version: &str) -> Result<Client, LinkError> {
     let mut builder = Client::builder()
         .tls_backend_preconfigured(tls.clone())
+        .dns_resolver(turn.resolver().clone())
         .user_agent(format!("nigh/{version}"))
         .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(PING_INTERVAL)
         .http2_keep_alive_timeout(PING_TIMEOUT)
         .http2_keep_alive_while_idle(true)
         .redirect(reqwest::redirect::Policy::none());
-    if base.host_str().is_some_and(is_loopback) {
+    if is_loopback(turn.url()) {
         builder = builder.no_proxy();
     }
     builder.build().map_err(LinkError::Client)
-}
-
-pub(crate) fn is_loopback(host: &str) -> bool {
-    let ip = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
-    host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
 }
 
 fn tls(
@@ -339,28 +344,39 @@ pub(crate) fn causes(error: &dyn std::error::Error) -> String {
 mod tests {
     use super::*;
 
+    /// Control at `url`, whose CA is in `ca_file`.
+    fn control(url: &str, ca_file: Option<PathBuf>) -> (Turn, ControlConfig) {
+        let url: nigh_dial::ControlUrls = url.parse().unwrap();
+        let turn = nigh_dial::Turns::new(url.clone()).current();
+        (turn, ControlConfig { url, ca_file, join_token_file: None })
+    }
+
+    fn ca_file(dir: &Path) -> PathBuf {
+        let ca_file = dir.join("ca.pem");
+        let key = rcgen::KeyPair::generate().unwrap();
+        let ca = rcgen::CertificateParams::default().self_signed(&key).unwrap();
+        std::fs::write(&ca_file, ca.pem()).unwrap();
+        ca_file
+    }
+
     #[test]
     fn only_https_addresses_are_control() {
-        for url in ["", "control:8444", "http://control:8444", "https://", "ftp://a"] {
-            assert!(matches!(base(url), Err(LinkError::Url { .. })), "{url}");
-        }
-        assert!(base("https://127.0.0.1:8444").is_ok());
+        let dir = tempfile::tempdir().unwrap();
+        let identity = Identity::load_or_make(dir.path()).unwrap();
+        let link = |url| {
+            let (turn, control) = control(url, Some(ca_file(dir.path())));
+            Link::new(turn, &control, &identity, "1")
+        };
+        assert!(matches!(link("http://control:8444"), Err(LinkError::Url { .. })));
+        link("https://127.0.0.1:8444").unwrap();
     }
 
     #[test]
     fn paths_are_below_the_configured_address() {
         let dir = tempfile::tempdir().unwrap();
         let identity = Identity::load_or_make(dir.path()).unwrap();
-        let ca_file = dir.path().join("ca.pem");
-        let key = rcgen::KeyPair::generate().unwrap();
-        let ca = rcgen::CertificateParams::default().self_signed(&key).unwrap();
-        std::fs::write(&ca_file, ca.pem()).unwrap();
-        let control = ControlConfig {
-            url: "https://control:8444/fleet/".to_owned(),
-            ca_file: Some(ca_file),
-            join_token_file: None,
-        };
-        let link = Link::new(&control, &identity, "1").unwrap();
+        let (turn, control) = control("https://control:8444/fleet/", Some(ca_file(dir.path())));
+        let link = Link::new(turn, &control, &identity, "1").unwrap();
         assert_eq!(
             link.url("machine/v1/watch").as_str(),
             "https://control:8444/fleet/machine/v1/watch"
@@ -371,11 +387,7 @@ mod tests {
     fn a_stranger_without_a_ca_is_told_what_is_missing() {
         let dir = tempfile::tempdir().unwrap();
         let identity = Identity::load_or_make(dir.path()).unwrap();
-        let control = ControlConfig {
-            url: "https://control:8444".to_owned(),
-            ca_file: None,
-            join_token_file: None,
-        };
-        assert!(matches!(Link::new(&control, &identity, "1"), Err(LinkError::NoCa)));
+        let (turn, control) = control("https://control:8444", None);
+        assert!(matches!(Link::new(turn, &control, &identity, "1"), Err(LinkError::NoCa)));
     }
 }

@@ -14,6 +14,7 @@ use std::{
 };
 
 use futures_util::stream;
+use nigh_dial::is_loopback;
 use nigh_proto::{
     Digest,
     locations::{Locations, Wanted},
@@ -140,7 +141,7 @@ pub(crate) async fn read(
     range: Range<u64>,
 ) -> Result<ByteStream, ObjectError> {
     let url = Url::parse(url).map_err(|error| ObjectError::Setup(error.to_string()))?;
-    let is_local = url.host_str().is_some_and(link::is_loopback);
+    let is_local = is_loopback(&url);
     let client = objects.client(ca_pem, is_local)?;
     let Range { start, end } = range;
     let request = client.get(url).header(header::RANGE, format!("bytes={start}-{}", end - 1));

@@ -80,7 +80,8 @@ pub(crate) async fn renew(
     let renewed: JoinResponse =
         serde_json::from_slice(&body).map_err(|error| CallError::Garbled(error.into()))?;
     let next = Membership::new(&key_pem, &renewed.certificate_pem, renewed.ca_pem);
-    let checked = Link::new(&shared.control, &identity.with(next.clone()), &shared.about.version);
+    let (turn, next_identity) = (shared.turns.current(), identity.with(next.clone()));
+    let checked = Link::new(turn, &shared.control, &next_identity, &shared.about.version);
     checked.map_err(RenewError::Unusable)?;
     identity.keep_candidate(next)?;
     Ok(())

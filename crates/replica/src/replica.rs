@@ -3,6 +3,7 @@
 use std::{fmt, ops::Range, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
+use nigh_dial::Turns;
 use nigh_proto::{
     Digest, MachineName, Timestamp,
     document::Document,
@@ -44,6 +45,8 @@ pub struct Replica(Arc<Shared>);
 pub(crate) struct Shared {
     pub(crate) state_dir: PathBuf,
     pub(crate) control: ControlConfig,
+    /// Whose turn it is to be dialled.
+    pub(crate) turns: Turns,
     pub(crate) about: MachineAbout,
     pub(crate) now: Box<dyn Fn() -> Timestamp + Send + Sync>,
     pub(crate) file: StateFile,
@@ -91,6 +94,7 @@ impl Replica {
         let instance = backoff::random().max(1);
         let replica = Replica(Arc::new(Shared {
             state_dir,
+            turns: Turns::new(control.url.clone()),
             control,
             about,
             now: Box::new(now),

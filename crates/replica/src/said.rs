@@ -31,6 +31,29 @@ impl Said {
     }
 }
 
+/// What was said of each of several controls, which fail for reasons of their own.
+#[derive(Debug, Default)]
+pub(crate) struct Saids(Vec<Said>);
+
+/// More controls share what was said of them.
+const SAIDS_MAX: usize = 16;
+
+impl Saids {
+    /// Of the control whose turn `turn` was, `total` turns after which it was asked before.
+    pub(crate) fn of(&mut self, turn: usize, total: usize) -> &mut Said {
+        let place = turn % total.clamp(1, SAIDS_MAX);
+        if self.0.len() <= place {
+            self.0.resize_with(place + 1, Said::default);
+        }
+        &mut self.0[place]
+    }
+
+    /// See [`Said::forget`].
+    pub(crate) fn forget(&mut self) {
+        self.0.clear();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,5 +67,12 @@ mod tests {
         assert_eq!(told, 2);
         said.forget();
         assert!(said.is_news("away"));
+    }
+
+    #[test]
+    fn two_controls_that_fail_by_turns_are_told_of_once_each() {
+        let mut saids = Saids::default();
+        let told = (0..10).filter(|&turn| saids.of(turn, 2).is_news(["away", "refused"][turn % 2]));
+        assert_eq!(told.count(), 2);
     }
 }

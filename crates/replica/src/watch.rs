@@ -19,7 +19,7 @@ use crate::{
     link::{self, CallError, Link, LinkError},
     renew,
     replica::Shared,
-    said::Said,
+    said::Saids,
 };
 
 /// An answer to the watch begins within this time.
@@ -81,19 +81,22 @@ impl Ended {
 pub(crate) async fn follow_for_ever(shared: &Shared, mut identity: Identity) {
     shared.set_credentials(&identity);
     join_until_done(shared, &mut identity).await;
-    let (mut said, mut said_of_joining) = (Said::default(), Said::default());
+    let (mut said, mut said_of_joining) = (Saids::default(), Saids::default());
     let mut failures = 0u32;
     loop {
         let mut connected_at = None;
+        let turn = shared.turns.number();
         let Err(ended) = follow(shared, &mut identity, &mut connected_at).await;
         shared.set_connected(false);
+        // Another control knows all that this one did.
+        shared.turns.pass(turn);
         failures = failures.saturating_add(1);
         if connected_at.is_some_and(|at| at.elapsed() >= STEADY) {
             failures = 0;
             said.forget();
         }
         let why = shared.told(&ended);
-        if said.is_news(&link::causes(&ended)) {
+        if said.of(turn, shared.turns.total()).is_news(&link::causes(&ended)) {
             tracing::warn!(why, "not connected to control; going on with the state on disk");
         }
         let is_back =
@@ -105,7 +108,7 @@ pub(crate) async fn follow_for_ever(shared: &Shared, mut identity: Identity) {
 }
 
 async fn join_until_done(shared: &Shared, identity: &mut Identity) {
-    let (mut failures, mut said) = (0u32, Said::default());
+    let (mut failures, mut said) = (0u32, Saids::default());
     while identity.membership().is_none() {
         failures = failures.saturating_add(1);
         if let Err(error) = join(shared, identity, &mut said).await {
@@ -122,19 +125,22 @@ async fn join_until_done(shared: &Shared, identity: &mut Identity) {
 }
 
 /// Joins again, if there is a new token: the machine was removed, or its certificate has run out.
-async fn has_joined(shared: &Shared, identity: &mut Identity, said: &mut Said) -> bool {
+async fn has_joined(shared: &Shared, identity: &mut Identity, said: &mut Saids) -> bool {
     shared.control.join_token_file.is_some() && join(shared, identity, said).await.is_ok()
 }
 
-async fn join(shared: &Shared, identity: &mut Identity, said: &mut Said) -> Result<(), JoinError> {
-    let joined = join::join(&shared.control, identity, &shared.about, (shared.now)()).await;
+async fn join(shared: &Shared, identity: &mut Identity, said: &mut Saids) -> Result<(), JoinError> {
+    let turn = shared.turns.current();
+    let number = turn.number();
+    let joined = join::join(turn, &shared.control, identity, &shared.about, (shared.now)()).await;
     match &joined {
         Ok(()) => {
             shared.set_credentials(identity);
             tracing::info!("joined the fleet as {}", shared.about.name);
         }
         Err(error) => {
-            if said.is_news(&link::causes(error)) {
+            shared.turns.pass(number);
+            if said.of(number, shared.turns.total()).is_news(&link::causes(error)) {
                 let why = shared.told(error);
                 tracing::error!(why, "could not join; trying again");
             }
@@ -153,7 +159,8 @@ struct Stream {
 /// Opens a stream over new connections: the old ones may only look open. The CA file is read
 /// again, so that a replaced one counts without a restart.
 async fn open(shared: &Shared, identity: &Identity) -> Result<Stream, Ended> {
-    let link = Link::new(&shared.control, identity, &shared.about.version)?;
+    let turn = shared.turns.current();
+    let link = Link::new(turn, &shared.control, identity, &shared.about.version)?;
     let mut url = link.url("machine/v1/watch");
     {
         let mut query = url.query_pairs_mut();
@@ -169,6 +176,7 @@ async fn open(shared: &Shared, identity: &Identity) -> Result<Stream, Ended> {
         query.append_pair("instance", &shared.presented.borrow().instance.to_string());
     }
     let response = link::call(link.talk().get(url), ANSWER_TIMEOUT).await?;
+    link.settle(&response);
     Ok(Stream { link, response, frames: Frames::default() })
 }
 
@@ -229,7 +237,7 @@ async fn follow(
             if connected_at.is_none() {
                 *connected_at = Some(Instant::now());
                 shared.set_connected(true);
-                tracing::info!("connected to control at {}", shared.control.url);
+                tracing::info!("connected to control at {}", stream.link.base());
             }
         }
     }

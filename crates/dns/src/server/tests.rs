@@ -28,7 +28,7 @@ fn config(dir: &TempDir, listen: &[&str]) -> DnsConfig {
         state_dir: dir.path().join("state"),
         name: "ns1".parse().unwrap(),
         control: nigh_replica::ControlConfig {
-            url: "https://127.0.0.1:1".to_owned(),
+            url: "https://127.0.0.1:1".parse().unwrap(),
             ca_file: None,
             join_token_file: None,
         },

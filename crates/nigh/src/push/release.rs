@@ -107,7 +107,16 @@ impl Push<'_> {
     /// The hosts that the site answers to.
     async fn first_contact(&self, site: &SiteName) -> Result<Vec<Host>, Failure> {
         let client = self.app.client.with_patience(Patience::for_each_call(FIRST_CONTACT));
-        let error = match client.site(site).await {
+        let mut seen = client.site(site).await;
+        if let Err(error) = &seen
+            && error.is_passing()
+            && !error.is_unreachable()
+        {
+            // Control is there, and what it needs will be.
+            self.app.console.note(&format!("wait     {error}"));
+            seen = self.app.client.with_patience(Patience::until(self.deadline)).site(site).await;
+        }
+        let error = match seen {
             Ok(view) => return Ok(view.hosts),
             Err(error) => error,
         };

@@ -55,8 +55,11 @@ const LOG_FILTER: Key =
     value("log.filter", "error, warn, info, debug or trace; by module: \"info,nigh_edge=debug\".");
 const CONTROL_AT: Key =
     table("control", "Where control is. It may be away: work goes on from disk.");
-const CONTROL_URL: Key =
-    needed("control.url", "\"https://control.example.com:8444\"", "Control's machine port.");
+const CONTROL_URL: Key = needed(
+    "control.url",
+    "\"https://control.example.com:8444\"",
+    "Control's machine port. Of several controls a list; every address of a name is tried.",
+);
 const CONTROL_CA: Key = example(
     "control.ca_file",
     "\"/etc/nigh/ca.pem\"",

@@ -70,7 +70,7 @@ pub(crate) struct Calls(mpsc::UnboundedReceiver<Call>);
 pub(crate) struct Pipe(mpsc::UnboundedSender<std::io::Result<Bytes>>);
 
 pub(crate) struct Control {
-    ca: CertifiedIssuer<'static, KeyPair>,
+    ca: Arc<CertifiedIssuer<'static, KeyPair>>,
     tls: TlsAcceptor,
     address: SocketAddr,
     desk: Desk,
@@ -79,8 +79,16 @@ pub(crate) struct Control {
 
 impl Control {
     pub(crate) async fn start() -> Self {
+        Self::start_with(Arc::new(authority())).await
+    }
+
+    /// Another control of the same fleet.
+    pub(crate) async fn start_beside(first: &Control) -> Self {
+        Self::start_with(Arc::clone(&first.ca)).await
+    }
+
+    async fn start_with(ca: Arc<CertifiedIssuer<'static, KeyPair>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let ca = authority();
         let mut control = Control {
             tls: acceptor(&ca),
             ca,
@@ -114,7 +122,7 @@ impl Control {
     }
 
     pub(crate) fn sign(&self, csr: CertificateSigningRequestParams) -> String {
-        csr.signed_by(&self.ca).unwrap().pem()
+        csr.signed_by(&*self.ca).unwrap().pem()
     }
 
     /// What control answers to a join.
@@ -122,7 +130,7 @@ impl Control {
         let csr = CertificateSigningRequestParams::from_pem(&request.csr_pem).unwrap();
         JoinResponse {
             name: request.about.name.clone(),
-            certificate_pem: csr.signed_by(&self.ca).unwrap().pem(),
+            certificate_pem: csr.signed_by(&*self.ca).unwrap().pem(),
             ca_pem: self.ca_pem(),
         }
     }
@@ -142,7 +150,7 @@ impl Control {
 
     /// Becomes another installation at the same address, with a CA of its own.
     pub(crate) fn replace_ca(&mut self) {
-        self.ca = authority();
+        self.ca = Arc::new(authority());
         self.tls = acceptor(&self.ca);
     }
 

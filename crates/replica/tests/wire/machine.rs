@@ -19,7 +19,7 @@ pub(crate) struct Home {
     pub(crate) dir: tempfile::TempDir,
     /// Whether the configuration names a CA file.
     pub(crate) has_ca_file: bool,
-    url: String,
+    pub(crate) url: String,
 }
 
 /// A running machine. It stops when it is dropped.
@@ -61,7 +61,7 @@ impl Home {
         let config = ReplicaConfig {
             state_dir: self.dir.path().to_owned(),
             control: ControlConfig {
-                url: self.url.clone(),
+                url: self.url.parse().unwrap(),
                 ca_file: self.has_ca_file.then(|| self.path("control-ca.pem")),
                 join_token_file: Some(self.path("token")),
             },

@@ -15,3 +15,4 @@ mod machine;
 mod renewing;
 mod reporting;
 mod restarting;
+mod several;
