@@ -50,7 +50,12 @@ struct Wire {
 impl Proxy {
     /// Everything that reaches the proxy goes on to `target`.
     pub async fn to(target: SocketAddr, line: Line) -> Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        Self::at(([127, 0, 0, 1], 0).into(), target, line).await
+    }
+
+    /// The same at an address of the caller's choice.
+    pub async fn at(addr: SocketAddr, target: SocketAddr, line: Line) -> Result<Self> {
+        let listener = TcpListener::bind(addr).await?;
         let addr = listener.local_addr()?;
         let (line, line_seen) = watch::channel(line);
         let (sent, sent_seen) = watch::channel(0);
@@ -71,6 +76,10 @@ impl Proxy {
     /// The address of control, as its clients are to know it.
     pub fn api_url(&self) -> String {
         format!("https://{}", self.addr)
+    }
+
+    pub const fn addr(&self) -> SocketAddr {
+        self.addr
     }
 
     pub fn set(&self, line: Line) {

@@ -81,7 +81,8 @@ pub struct EdgeSettings<'a> {
 /// How a machine reaches control.
 #[derive(Clone, Copy, Debug)]
 pub struct Upstream<'a> {
-    pub machines: SocketAddr,
+    /// Of every control.
+    pub machines: &'a [SocketAddr],
     pub ca_file: &'a Path,
     pub join_token_file: &'a Path,
 }
@@ -144,9 +145,10 @@ pub fn dns(
 
 impl Upstream<'_> {
     fn toml(&self) -> String {
+        let urls = self.machines.iter().map(|machines| format!("https://{machines}"));
         format!(
-            "[control]\nurl = \"https://{}\"\nca_file = {}\njoin_token_file = {}",
-            self.machines,
+            "[control]\nurl = {}\nca_file = {}\njoin_token_file = {}",
+            Value::Array(urls.map(Value::String).collect()),
             quoted(self.ca_file),
             quoted(self.join_token_file)
         )

@@ -21,7 +21,7 @@ use crate::{
     geo_fixture,
     layout::Layout,
     place::{PLACES, Place},
-    postgres::{Database, DatabaseKind},
+    postgres::{Cluster, Database, DatabaseKind},
     process::{Process, Program},
     visitor::Visitor,
 };
@@ -38,18 +38,21 @@ pub struct FleetBuilder {
     dir: Option<PathBuf>,
     places: Vec<Place>,
     dns: usize,
+    controls: usize,
     control: Table,
     edge: Table,
     dns_config: Table,
     environment: Vec<(String, String)>,
     database: DatabaseKind,
+    has_own_server: bool,
 }
 
 /// A running fleet. Dropping it ends every child.
 #[derive(Debug)]
 pub struct Fleet {
     builder: FleetBuilder,
-    control: Process,
+    /// At least one.
+    controls: Vec<Process>,
     dns: Vec<Machine>,
     edges: Vec<Machine>,
     layout: Layout,
@@ -92,11 +95,13 @@ impl FleetBuilder {
             dir: None,
             places: PLACES[..3].to_vec(),
             dns: 1,
+            controls: 1,
             control: Table::new(),
             edge: Table::new(),
             dns_config: Table::new(),
             environment: Vec::new(),
             database: DatabaseKind::Sqlite,
+            has_own_server: false,
         }
     }
 
@@ -118,6 +123,12 @@ impl FleetBuilder {
         self
     }
 
+    /// So many controls, which need a PostgreSQL and a bucket that they share.
+    pub fn controls(mut self, count: usize) -> Self {
+        self.controls = count.max(1);
+        self
+    }
+
     /// Keeps everything in `dir` for the next fleet there.
     pub fn keep_in(mut self, dir: impl Into<PathBuf>) -> Self {
         self.dir = Some(dir.into());
@@ -128,6 +139,13 @@ impl FleetBuilder {
     /// fleet, whatever is kept.
     pub const fn database(mut self, database: DatabaseKind) -> Self {
         self.database = database;
+        self
+    }
+
+    /// A PostgreSQL that nobody else is on, to be halted and started again.
+    pub const fn own_postgres(mut self) -> Self {
+        self.database = DatabaseKind::Postgres;
+        self.has_own_server = true;
         self
     }
 
@@ -158,7 +176,7 @@ impl FleetBuilder {
     /// Starts everything and waits until every machine has joined and is current.
     pub async fn start(self) -> Result<Fleet> {
         let dir = self.folder()?;
-        let layout = Layout::load_or_find(dir.path(), &self.places, self.dns)?;
+        let layout = Layout::load_or_find(dir.path(), &self.places, self.dns, self.controls)?;
         geo_fixture::write_mmdb(&dir.path().join("geoip.mmdb"))?;
         let mut fleet = self.assemble(dir, layout).await?;
         fleet.start_machines().await?;
@@ -188,7 +206,11 @@ impl FleetBuilder {
 
     /// A database of the fleet's own, and control's configuration to use it.
     fn make_database(&mut self, dir: &Path) -> Result<Option<Database>> {
-        let Some(database) = self.database.make()? else { return Ok(None) };
+        let database = match self.has_own_server {
+            true => Some(Cluster::start()?.database()?),
+            false => self.database.make()?,
+        };
+        let Some(database) = database else { return Ok(None) };
         let key_file = dir.join("config").join("secret.key");
         let mut control = config::on_postgres(&database.url(), &key_file)?;
         config::merge(&mut control, &self.control);
@@ -196,33 +218,43 @@ impl FleetBuilder {
         Ok(Some(database))
     }
 
-    /// Starts control, whose addresses and CA everything else needs.
+    /// Starts every control, whose addresses and CA everything else needs.
     async fn assemble(mut self, dir: Folder, mut layout: Layout) -> Result<Fleet> {
         let database = self.make_database(dir.path())?;
-        let mut control = self.process(dir.path(), "control", "control")?;
-        self.write_control_config(dir.path(), &layout)?;
+        let mut controls = Vec::with_capacity(self.controls);
+        for index in 0..self.controls {
+            // The first one makes the schema, the CA and the key that the others need.
+            controls.push(self.start_control(dir.path(), &mut layout, index).await?);
+        }
+        let state = dir.path().join("control");
+        let token = read(&state.join("admin-token"))?.trim().to_owned();
+        let apis = layout.controls.iter().map(|control| format!("https://{}", control.api));
+        let apis = apis.collect::<Vec<_>>().join(",");
+        let client = client(apis, &token, &state)?;
+        let (dns, edges) =
+            (self.dns_machines(dir.path(), &layout)?, self.edge_machines(dir.path())?);
+        Ok(Fleet { builder: self, controls, dns, edges, layout, client, token, database, dir })
+    }
+
+    async fn start_control(
+        &self,
+        dir: &Path,
+        layout: &mut Layout,
+        index: usize,
+    ) -> Result<Process> {
+        let name = control_name(index);
+        let mut control = self.process(dir, "control", &name)?;
+        self.write_control_config(dir, layout, index)?;
         let listeners = control.start().await?;
         let bound =
             |name| listeners.get(name).with_context(|| format!("control has no listener {name}"));
-        layout.control = config::ControlAddresses {
+        layout.controls[index] = config::ControlAddresses {
             api: bound("api")?,
             machines: bound("machines")?,
             ops: bound("ops")?,
         };
-        self.write_control_config(dir.path(), &layout)?;
-
-        let state = dir.path().join("control");
-        let token = read(&state.join("admin-token"))?.trim().to_owned();
-        let client = Client::new(&ClientConfig {
-            api_url: format!("https://{}", layout.control.api),
-            token: Some(token.clone()),
-            trust: Trust::Only(read(&state.join("ca.pem"))?.into_bytes()),
-            user_agent: concat!("nigh-testkit/", env!("CARGO_PKG_VERSION")).to_owned(),
-        })?;
-        let client = client.with_patience(Patience::for_each_call(Duration::from_secs(10)));
-        let (dns, edges) =
-            (self.dns_machines(dir.path(), &layout)?, self.edge_machines(dir.path())?);
-        Ok(Fleet { builder: self, control, dns, edges, layout, client, token, database, dir })
+        self.write_control_config(dir, layout, index)?;
+        Ok(control)
     }
 
     fn dns_machines(&self, dir: &Path, layout: &Layout) -> Result<Vec<Machine>> {
@@ -255,12 +287,28 @@ impl FleetBuilder {
         })
     }
 
-    fn write_control_config(&self, dir: &Path, layout: &Layout) -> Result<()> {
-        let (http, https) = layout.edge_ports();
-        let mut table = config::control(&dir.join("control"), layout.control, http, https)?;
+    fn write_control_config(&self, dir: &Path, layout: &Layout, index: usize) -> Result<()> {
+        let ((http, https), name) = (layout.edge_ports(), control_name(index));
+        let mut table = config::control(&dir.join(&name), layout.controls[index], http, https)?;
         config::merge(&mut table, &self.control);
-        write_config(dir, "control", &table)
+        write_config(dir, &name, &table)
     }
+}
+
+/// `control`, `control2` and so on: what its files are called.
+fn control_name(index: usize) -> String {
+    if index == 0 { "control".to_owned() } else { format!("control{}", index + 1) }
+}
+
+/// A client with every right; `api_url` is that of one control, or those of several.
+fn client(api_url: String, token: &str, state: &Path) -> Result<Client> {
+    let client = Client::new(&ClientConfig {
+        api_url,
+        token: Some(token.to_owned()),
+        trust: Trust::Only(read(&state.join("ca.pem"))?.into_bytes()),
+        user_agent: concat!("nigh-testkit/", env!("CARGO_PKG_VERSION")).to_owned(),
+    })?;
+    Ok(client.with_patience(Patience::for_each_call(Duration::from_secs(10))))
 }
 
 fn config_file(dir: &Path, name: &str) -> PathBuf {
@@ -338,16 +386,33 @@ impl Fleet {
 
     /// The address of control's listener `name`.
     pub fn control_listener(&self, name: &str) -> Result<SocketAddr> {
-        let found = self.control.listeners().get(name);
+        let found = self.control().listeners().get(name);
         found.with_context(|| format!("control has no listener {name}"))
     }
 
-    pub const fn control(&self) -> &Process {
-        &self.control
+    /// The first control.
+    pub fn control(&self) -> &Process {
+        &self.controls[0]
     }
 
-    pub const fn control_mut(&mut self) -> &mut Process {
-        &mut self.control
+    /// The first control.
+    pub fn control_mut(&mut self) -> &mut Process {
+        &mut self.controls[0]
+    }
+
+    /// Every control, in the order in which they were started first.
+    pub fn controls(&self) -> &[Process] {
+        &self.controls
+    }
+
+    pub fn controls_mut(&mut self) -> &mut [Process] {
+        &mut self.controls
+    }
+
+    /// A client with every right of the control at `index` alone.
+    pub fn client_of(&self, index: usize) -> Result<Client> {
+        let api = self.layout.controls.get(index).context("there are not so many controls")?.api;
+        client(format!("https://{api}"), &self.token, &self.control_dir())
     }
 
     pub fn edges(&self) -> &[Machine] {
@@ -390,14 +455,16 @@ impl Fleet {
         let machines = self.edges.iter_mut().chain(&mut self.dns);
         let stops: Vec<_> = machines.map(|machine| machine.process.stop()).collect();
         let results = futures_util::future::join_all(stops).await;
-        self.control.stop().await?;
+        for control in &mut self.controls {
+            control.stop().await?;
+        }
         results.into_iter().collect()
     }
 
     /// The first child that ends by itself, by name.
     pub async fn any_ended(&mut self) -> String {
         let machines = self.edges.iter_mut().chain(&mut self.dns);
-        let processes = machines.map(|machine| &mut machine.process).chain([&mut self.control]);
+        let processes = machines.map(|machine| &mut machine.process).chain(&mut self.controls);
         let ends = processes.filter(|process| process.pid().is_some()).map(|process| {
             Box::pin(async move {
                 process.ended().await;
@@ -431,6 +498,7 @@ impl Fleet {
 
     async fn write_machine_configs(&self) -> Result<()> {
         let (dir, ca_file) = (self.dir(), self.ca_file());
+        let controls: Vec<_> = self.layout.controls.iter().map(|one| one.machines).collect();
         for (place, layout) in self.builder.places.iter().zip(&self.layout.edges) {
             let join_token_file = self.join_token(MachineRole::Edge, place.edge).await?;
             let mut table = config::edge(EdgeSettings {
@@ -439,14 +507,22 @@ impl Fleet {
                 http: layout.http,
                 https: layout.https,
                 ops: layout.ops,
-                upstream: self.upstream(&ca_file, &join_token_file),
+                upstream: Upstream {
+                    machines: &controls,
+                    ca_file: &ca_file,
+                    join_token_file: &join_token_file,
+                },
             })?;
             config::merge(&mut table, &self.builder.edge);
             write_config(dir, place.edge, &table)?;
         }
         for layout in &self.layout.dns {
             let join_token_file = self.join_token(MachineRole::Dns, &layout.name).await?;
-            let upstream = self.upstream(&ca_file, &join_token_file);
+            let upstream = Upstream {
+                machines: &controls,
+                ca_file: &ca_file,
+                join_token_file: &join_token_file,
+            };
             let (state_dir, geoip) = (self.machine_dir(&layout.name), dir.join("geoip.mmdb"));
             let addresses = (layout.dns, layout.ops);
             let mut table = config::dns(&state_dir, &layout.name, addresses, &geoip, upstream)?;
@@ -454,10 +530,6 @@ impl Fleet {
             write_config(dir, &layout.name, &table)?;
         }
         Ok(())
-    }
-
-    fn upstream<'a>(&self, ca_file: &'a Path, join_token_file: &'a Path) -> Upstream<'a> {
-        Upstream { machines: self.layout.control.machines, ca_file, join_token_file }
     }
 
     /// The file with a join token for `name`, made when there is none yet.

@@ -13,7 +13,7 @@ use crate::{config::ControlAddresses, place::Place, ports::EdgeAddresses};
 /// Every address of a fleet. Port 0 means that the child may choose, once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Layout {
-    pub(crate) control: ControlAddresses,
+    pub(crate) controls: Vec<ControlAddresses>,
     pub(crate) dns: Vec<DnsAddresses>,
     pub(crate) edges: Vec<EdgeLayout>,
 }
@@ -38,9 +38,16 @@ const FILE: &str = "fleet.json";
 
 impl Layout {
     /// The layout that was saved in `dir`, as far as it fits these numbers; new addresses otherwise.
-    pub(crate) fn load_or_find(dir: &Path, places: &[Place], dns: usize) -> Result<Self> {
+    pub(crate) fn load_or_find(
+        dir: &Path,
+        places: &[Place],
+        dns: usize,
+        controls: usize,
+    ) -> Result<Self> {
         let path = dir.join(FILE);
-        let Ok(text) = std::fs::read_to_string(&path) else { return Self::find(places, dns) };
+        let Ok(text) = std::fs::read_to_string(&path) else {
+            return Self::find(places, dns, controls);
+        };
         let layout: Self = serde_json::from_str(&text)
             .with_context(|| format!("{} is not the layout of a fleet", path.display()))?;
         let same_edges = layout
@@ -48,20 +55,21 @@ impl Layout {
             .iter()
             .map(|edge| edge.name.as_str())
             .eq(places.iter().map(|place| place.edge));
-        if !same_edges || layout.dns.len() != dns {
+        if !same_edges || layout.dns.len() != dns || layout.controls.len() != controls {
             let names: Vec<_> = layout.edges.iter().map(|edge| edge.name.as_str()).collect();
             bail!(
-                "{} holds a fleet with {} edges ({}) and {} DNS servers; ask for the same numbers, or choose another folder",
+                "{} holds a fleet with {} edges ({}), {} DNS servers and {} controls; ask for the same numbers, or choose another folder",
                 dir.display(),
                 names.len(),
                 names.join(", "),
                 layout.dns.len(),
+                layout.controls.len(),
             );
         }
         Ok(layout)
     }
 
-    fn find(places: &[Place], dns: usize) -> Result<Self> {
+    fn find(places: &[Place], dns: usize, controls: usize) -> Result<Self> {
         let EdgeAddresses { ips, http, https } = EdgeAddresses::find(places.len())?;
         let edges = places.iter().zip(ips).map(|(place, ip)| EdgeLayout {
             name: place.edge.to_owned(),
@@ -74,8 +82,8 @@ impl Layout {
             dns: ANY,
             ops: ANY,
         });
-        let control = ControlAddresses { api: ANY, machines: ANY, ops: ANY };
-        Ok(Self { control, dns: dns.collect(), edges: edges.collect() })
+        let controls = vec![ControlAddresses { api: ANY, machines: ANY, ops: ANY }; controls];
+        Ok(Self { controls, dns: dns.collect(), edges: edges.collect() })
     }
 
     /// Keeps the layout in `dir`.
@@ -98,16 +106,16 @@ mod tests {
     #[test]
     fn a_kept_fleet_gets_its_addresses_again() {
         let dir = tempfile::tempdir().unwrap();
-        let first = Layout::load_or_find(dir.path(), &PLACES[..3], 1).unwrap();
+        let first = Layout::load_or_find(dir.path(), &PLACES[..3], 1, 1).unwrap();
         first.save(dir.path()).unwrap();
-        assert_eq!(Layout::load_or_find(dir.path(), &PLACES[..3], 1).unwrap(), first);
+        assert_eq!(Layout::load_or_find(dir.path(), &PLACES[..3], 1, 1).unwrap(), first);
     }
 
     #[test]
     fn a_kept_fleet_of_another_size_is_refused_by_its_numbers() {
         let dir = tempfile::tempdir().unwrap();
-        Layout::load_or_find(dir.path(), &PLACES[..2], 1).unwrap().save(dir.path()).unwrap();
-        let error = Layout::load_or_find(dir.path(), &PLACES[..3], 1).unwrap_err();
+        Layout::load_or_find(dir.path(), &PLACES[..2], 1, 1).unwrap().save(dir.path()).unwrap();
+        let error = Layout::load_or_find(dir.path(), &PLACES[..3], 1, 1).unwrap_err();
         assert!(error.to_string().contains("2 edges (fra, nyc)"), "{error}");
     }
 }

@@ -27,14 +27,7 @@ impl Bucketed {
     async fn start(more: &str) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let server = Server::start(dir.path()).await?;
-        let config = server.config();
-        let credentials = config.credentials_file.context("the server has credentials")?;
-        let toml = format!(
-            "[blobs]\nbucket = {:?}\nendpoint = {:?}\npath_style = true\ncredentials_file = {:?}\n{more}",
-            config.name,
-            server.endpoint(),
-            credentials.display().to_string(),
-        );
+        let toml = format!("{}{more}", bucket_toml(&server)?);
         let cdn = Cdn::of(fleet(2).control_config(&toml)?).await?;
         Ok(Self { server, cdn, _dir: dir })
     }
@@ -48,6 +41,18 @@ impl Bucketed {
         let value = line.and_then(|line| line.split(' ').nth(1)).context("no such metric")?;
         Ok(value.parse()?)
     }
+}
+
+/// What control is told of a bucket on `server`.
+pub(crate) fn bucket_toml(server: &Server) -> Result<String> {
+    let config = server.config();
+    let credentials = config.credentials_file.context("the server has credentials")?;
+    Ok(format!(
+        "[blobs]\nbucket = {:?}\nendpoint = {:?}\npath_style = true\ncredentials_file = {:?}\n",
+        config.name,
+        server.endpoint(),
+        credentials.display().to_string(),
+    ))
 }
 
 /// A site with many small files and a large one; how many bytes it has.

@@ -34,7 +34,7 @@ impl Newcomer {
             https: any,
             ops: any,
             upstream: Upstream {
-                machines,
+                machines: &[machines],
                 ca_file: &cdn.fleet.ca_file(),
                 join_token_file: &token_file,
             },
