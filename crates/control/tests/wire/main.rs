@@ -11,6 +11,7 @@ mod auth;
 mod bad_bodies;
 mod bad_input;
 mod conditional;
+mod database;
 mod events;
 mod fleet;
 mod fleet_machine;
