@@ -45,8 +45,11 @@ impl Pair {
         eventually("one of two controls leads", SOON, async || {
             for (index, control) in self.cdn.fleet.controls().iter().enumerate() {
                 let ops = control.listeners().get("ops").context("control's pages")?;
-                let text = Visitor::http("localhost", ops)?.get("/metrics").await?.text();
-                if text.lines().any(|line| line == "nigh_control_leader 1") {
+                // One that was killed has no pages.
+                let Ok(page) = Visitor::http("localhost", ops)?.get("/metrics").await else {
+                    continue;
+                };
+                if page.text().lines().any(|line| line == "nigh_control_leader 1") {
                     return Ok(index);
                 }
             }

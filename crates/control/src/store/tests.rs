@@ -131,7 +131,7 @@ async fn a_full_disk_is_called_one_and_what_was_committed_is_there_when_there_is
     let store = place.open().await;
     let add = async |number: usize| {
         let mut tx = store.begin().await?;
-        let name = format!("{number}-{}", "x".repeat(50)).parse().unwrap();
+        let name = format!("site-{number}").parse().unwrap();
         tx.insert_site(&name, Timestamp::default()).await?;
         tx.commit().await
     };

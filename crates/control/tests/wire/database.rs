@@ -1,6 +1,6 @@
 //! What does control do with a database that is of a newer version, locked, or read-only?
 
-use nigh_control::{ControlServer, StartError};
+use nigh_control::{ControlConfig, ControlServer, StartError};
 use nigh_daemon::{Clock, Context, Role};
 use nigh_proto::api::{ReleaseState, SiteView};
 use nigh_testkit::postgres::{Database, DatabaseKind};
@@ -57,55 +57,49 @@ async fn migrate_forward(fleet: &Fleet) {
 }
 
 /// How control fails to start in the folder of `fleet`, which it has stopped.
-async fn fails_to_start(
-    dir: &std::path::Path,
-    database: Option<&Database>,
-    change: impl FnOnce(&mut nigh_control::ControlConfig),
-) -> String {
+async fn fails_to_start(dir: &std::path::Path, database: Option<&Database>) -> String {
     let mut config = config(dir.join("state"));
     config.database.url = database.map(Database::url);
     config.secrets.key_file = database.map(|_| dir.join("secret.key"));
-    change(&mut config);
     let started = ControlServer::start(config, Context::new("control", "0.0.0")).await;
     let error: StartError = started.map(drop).unwrap_err();
     nigh_daemon::logging::causes(&error)
 }
 
+/// On PostgreSQL: the file of SQLite belongs to one control.
 #[tokio::test]
 async fn an_older_version_that_runs_goes_on_while_a_newer_one_changes_the_schema() {
-    for kind in KINDS {
-        let fleet = fleet_on(kind).await;
-        fleet.create_site("before").await;
-        let release = fleet.push("before", &[("index.html", "one")]).await;
-        fleet.until_active(&release).await;
-        let _: SiteView = fleet.get("/v1/sites/before").await;
+    let fleet = fleet_on(DatabaseKind::Postgres).await;
+    fleet.create_site("before").await;
+    let release = fleet.push("before", &[("index.html", "one")]).await;
+    fleet.until_active(&release).await;
+    let _: SiteView = fleet.get("/v1/sites/before").await;
 
-        migrate_forward(&fleet).await;
+    migrate_forward(&fleet).await;
 
-        // Everything that it asked before it asks again, over the connections that it has.
-        let _: SiteView = fleet.get("/v1/sites/before").await;
-        fleet.create_site("after").await;
-        for site in ["before", "after"] {
-            let release = fleet.push(site, &[("index.html", "two"), ("new.html", site)]).await;
-            assert_eq!(fleet.until_active(&release).await.state, ReleaseState::Active);
-        }
-        for path in [
-            "/v1/sites",
-            "/v1/machines",
-            "/v1/tokens",
-            "/v1/events",
-            "/v1/audit",
-            "/v1/webhooks",
-            "/v1/operations",
-            "/v1/certificates",
-            "/v1/status",
-            "/v1/ca",
-            "/v1/backup?blobs=false",
-        ] {
-            let answer = fleet.request(Method::GET, path).send().await.unwrap();
-            assert_eq!(answer.status(), StatusCode::OK, "{path} on {kind:?}");
-            answer.bytes().await.unwrap();
-        }
+    // Everything that it asked before it asks again, over the connections that it has.
+    let _: SiteView = fleet.get("/v1/sites/before").await;
+    fleet.create_site("after").await;
+    for site in ["before", "after"] {
+        let release = fleet.push(site, &[("index.html", "two"), ("new.html", site)]).await;
+        assert_eq!(fleet.until_active(&release).await.state, ReleaseState::Active);
+    }
+    for path in [
+        "/v1/sites",
+        "/v1/machines",
+        "/v1/tokens",
+        "/v1/events",
+        "/v1/audit",
+        "/v1/webhooks",
+        "/v1/operations",
+        "/v1/certificates",
+        "/v1/status",
+        "/v1/ca",
+        "/v1/backup?blobs=false",
+    ] {
+        let answer = fleet.request(Method::GET, path).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK, "{path}");
+        answer.bytes().await.unwrap();
     }
 }
 
@@ -117,10 +111,10 @@ async fn an_older_version_refuses_to_start_on_a_newer_schema_and_changes_nothing
         migrate_forward(&fleet).await;
         let Fleet { dir, database, server, .. } = fleet;
         server.stop().await;
-        let error = fails_to_start(dir.path(), database.as_ref(), |_| {}).await;
+        let error = fails_to_start(dir.path(), database.as_ref()).await;
         assert!(error.contains("belongs to a newer nigh"), "{error}");
         assert!(error.contains(&NEWER.to_string()) && error.contains("Start the newer"), "{error}");
-        let again = fails_to_start(dir.path(), database.as_ref(), |_| {}).await;
+        let again = fails_to_start(dir.path(), database.as_ref()).await;
         assert_eq!(again, error, "it says so every time");
         let sites = "SELECT name FROM sites";
         let sites = match &database {
@@ -155,28 +149,13 @@ async fn a_database_that_somebody_holds_locked_is_waited_for_and_said_to_be_lock
 }
 
 #[tokio::test]
-async fn a_locked_database_is_named_at_the_start() {
-    let fleet = fleet_on(DatabaseKind::Sqlite).await;
-    let Fleet { dir, server, .. } = fleet;
-    server.stop().await;
-    let mut other = beside(dir.path()).await;
-    sqlx::raw_sql("BEGIN EXCLUSIVE; UPDATE fleet SET revision = revision")
-        .execute(&mut other)
-        .await
-        .unwrap();
-    let error = fails_to_start(dir.path(), None, |_| {}).await;
-    assert!(error.contains("another program holds the database locked"), "{error}");
-    sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
-    Fleet::start_in(dir, None, |_| {}, Clock::system()).await;
-}
-
-#[tokio::test]
 async fn a_database_that_can_only_be_read_is_read_and_said_to_be_so() {
     let fleet = fleet_on(DatabaseKind::Postgres).await;
     fleet.create_site("docs").await;
     let set = |is: &str| {
         let name = run_one("SELECT current_database()", &fleet);
-        run_one(&format!("ALTER DATABASE {name} SET default_transaction_read_only = {is}"), &fleet);
+        let set = format!("ALTER DATABASE {name} SET default_transaction_read_only = {is}");
+        run_one(&format!("BEGIN READ WRITE; {set}; COMMIT"), &fleet);
         // It holds for sessions that begin now.
         let others = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
                       WHERE datname = current_database() AND pid <> pg_backend_pid()";
@@ -216,14 +195,19 @@ async fn eventually_refused(fleet: &Fleet) -> String {
 }
 
 #[tokio::test]
-async fn a_file_that_can_only_be_read_is_named_at_the_start() {
+async fn a_file_that_can_only_be_read_is_read_and_said_to_be_so() {
     let fleet = fleet_on(DatabaseKind::Sqlite).await;
+    fleet.create_site("docs").await;
     let Fleet { dir, server, .. } = fleet;
     server.stop().await;
     let url = format!("sqlite:{}?mode=ro", dir.path().join("state/control.db").display());
-    let error = fails_to_start(dir.path(), None, |config| config.database.url = Some(url)).await;
-    assert!(error.contains("the database can only be read; make its file"), "{error}");
-    Fleet::start_in(dir, None, |_| {}, Clock::system()).await;
+    let read_only = |config: &mut ControlConfig| config.database.url = Some(url);
+    let fleet = Fleet::start_in(dir, None, read_only, Clock::system()).await;
+    let _: SiteView = fleet.get("/v1/sites/docs").await;
+    let made = fleet.post("/v1/sites", &serde_json::json!({ "name": "blog" })).await;
+    assert_eq!(refused(StatusCode::INSUFFICIENT_STORAGE, made).await, "store_read_only");
+    let fleet = fleet.restart().await;
+    fleet.create_site("blog").await;
 }
 
 #[tokio::test]
@@ -238,15 +222,15 @@ async fn a_key_file_that_is_missing_or_another_ones_is_named_and_nothing_is_made
         };
         let key = std::fs::read(&file).unwrap();
         std::fs::remove_file(&file).unwrap();
-        let error = fails_to_start(dir.path(), database.as_ref(), |_| {}).await;
+        let error = fails_to_start(dir.path(), database.as_ref()).await;
         assert!(error.contains("secret.key"), "{error}");
         assert!(!file.exists(), "another key would open nothing");
         std::fs::write(&file, "no key").unwrap();
-        let error = fails_to_start(dir.path(), database.as_ref(), |_| {}).await;
+        let error = fails_to_start(dir.path(), database.as_ref()).await;
         assert!(error.contains("secret.key"), "{error}");
         let other: String = "0123456789abcdef".repeat(4);
         std::fs::write(&file, other).unwrap();
-        let error = fails_to_start(dir.path(), database.as_ref(), |_| {}).await;
+        let error = fails_to_start(dir.path(), database.as_ref()).await;
         assert!(error.contains("key"), "{error}");
         std::fs::write(&file, key).unwrap();
         Fleet::start_in(dir, database, |_| {}, Clock::system()).await;
