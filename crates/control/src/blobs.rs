@@ -7,6 +7,7 @@
 //! With a bucket behind it (`remote`) the folder is where blobs are taken in and verified, and a
 //! cache afterwards: what is stored is what the bucket has.
 
+mod outlines;
 mod pipe;
 mod remote;
 mod uploads;
@@ -18,6 +19,7 @@ use std::{
     time::Instant,
 };
 
+use bytes::Bytes;
 use futures_util::future::try_join_all;
 use nigh_bucket::Body;
 use nigh_core::blob::{
@@ -29,6 +31,7 @@ use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, Semaphore
 
 use crate::store::StoreError;
 
+use outlines::Outlines;
 pub(crate) use pipe::{Pipe, PipeWriter, pipe, stream};
 pub(crate) use remote::RemoteError;
 pub(crate) use remote::{Needed, Remote, Standing};
@@ -64,6 +67,7 @@ pub(crate) struct Blobs {
     /// Held by those who read many blobs for long: nothing is collected meanwhile.
     keepers: Arc<()>,
     pub(crate) uploads: Arc<Uploads>,
+    outlines: Arc<Outlines>,
 }
 
 impl Blobs {
@@ -82,6 +86,7 @@ impl Blobs {
             promises: Arc::default(),
             keepers: Arc::default(),
             uploads: Arc::default(),
+            outlines: Arc::default(),
         })
     }
 
@@ -234,6 +239,14 @@ impl Blobs {
             }
             (_, outcome) => Ok(outcome),
         }
+    }
+
+    /// The outline of a large blob that the folder has, as it is sent.
+    pub(crate) async fn outline(&self, digest: Digest) -> Result<Option<Bytes>, BlobError> {
+        if !self.store.stat(&digest).is_some_and(|stat| stat.is_loose) {
+            return Ok(None);
+        }
+        self.outlines.get(&self.store, digest).await
     }
 
     /// Lets `work` fill an answer, as fast as it is read, on a thread of its own.

@@ -44,6 +44,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/machine/v1/report", post(report::report))
         .route("/machine/v1/packs", post(content::pack).put(refill::pack))
         .route("/machine/v1/blobs/{digest}", get(content::blob).put(refill::blob))
+        .route("/machine/v1/blobs/{digest}/outline", get(content::outline))
         .route("/machine/v1/locations", post(content::locations))
         .with_state(app.clone());
     guard(routes, app)

@@ -22,7 +22,7 @@ use nigh_proto::{
 };
 use nigh_replica::{ByteStream, FetchError, ObjectError, Replica};
 
-use crate::source::{BlobSource, Counting, Fetching};
+use crate::source::{BlobSource, Counting, Fetching, Outlining};
 
 /// How long a bucket that failed is left alone, doubled up to [`AVOID_MAX`].
 const AVOID_FIRST: Duration = Duration::from_secs(5);
@@ -346,6 +346,10 @@ impl BlobSource for BucketFirst {
                 }
             }
         })
+    }
+
+    fn outline<'a>(&'a self, digest: &'a Digest, size_bytes: u64) -> Outlining<'a> {
+        self.replica.outline(digest, size_bytes)
     }
 }
 

@@ -151,7 +151,7 @@ pub(crate) async fn fetch_document(
     .await
 }
 
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, InsertError> + Send + 'static,
 ) -> Result<T, IntakeError> {
     Ok(spawn_blocking(work).await.map_err(|_| IntakeError::Stopping)??)

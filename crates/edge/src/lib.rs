@@ -49,4 +49,4 @@ pub use config::{
     StorageConfig,
 };
 pub use server::{EdgeServer, StartError};
-pub use source::{BlobSource, Fetching};
+pub use source::{BlobSource, Fetching, Outlining};

@@ -1,16 +1,20 @@
 //! How do edges get blobs from each other, so that control sends each only a few times?
 //!
 //! `plan` decides who asks whom, `fan_out` does it, `ask` is the line to a peer, `serve` the other end
-//! of it, and `trust` how both know who the other is. Everything that comes from a peer is verified
+//! of it, `pieces` takes in large blobs, which `arrivals` knows before they are whole, and `trust` how both know who the other is. Everything that comes from a peer is verified
 //! like what comes from control.
 
+mod arrivals;
 mod ask;
 mod fan_out;
+mod pieces;
 mod plan;
 mod serve;
 mod trust;
 
+pub(crate) use arrivals::Arrivals;
 pub(crate) use fan_out::FanOut;
+pub(crate) use pieces::Pieces;
 pub(crate) use serve::{Admission, PeerPort};
 
 /// What the first message of a connection says when it is a peer's (RFC 7301): visitors are never

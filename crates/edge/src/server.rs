@@ -25,7 +25,7 @@ use crate::{
     intake::Source,
     machine_metrics::MachineCollector,
     metrics::Metrics,
-    peers::{FanOut, PeerPort},
+    peers::{Arrivals, FanOut, PeerPort, Pieces},
     places::Places,
     shelf::Shelf,
     source::{BlobSource, Counting},
@@ -140,7 +140,10 @@ impl EdgeServer {
         let parts = Parts { metrics, store: store.clone(), source: Arc::clone(&source) };
         let edge = Arc::new(assemble(&config, &context, &bound, &replica, parts)?);
         let is_enabled = config.peers.enabled;
-        let fan_out = FanOut::new(store.clone(), replica.clone(), counting.clone(), is_enabled);
+        let arrivals = Arrivals::default();
+        let pieces = Pieces::new(store.clone(), Arc::clone(&source), arrivals.clone());
+        let fan_out =
+            FanOut::new(store.clone(), replica.clone(), counting.clone(), pieces, is_enabled);
 
         let (events, heard) = mpsc::channel(EVENTS_MAX);
         let mut stager = Stager::new(
@@ -162,7 +165,8 @@ impl EdgeServer {
         context.tasks.spawn("give back", giving);
         let listeners = bound.listeners.clone();
         let peers = config.peers.enabled.then(|| {
-            PeerPort::new(Arc::clone(&edge), replica, &config.peers, counting.all_bytes())
+            let fetched = counting.all_bytes();
+            PeerPort::new(Arc::clone(&edge), replica, &config.peers, arrivals, fetched)
         });
         bound.serve(&config, &context, &edge, peers)?;
         Ok(EdgeServer { config, context, edge, listeners, _state_dir: state_dir })

@@ -9,7 +9,9 @@ use std::{
     },
 };
 
+use bytes::Bytes;
 use futures_util::StreamExt;
+use nigh_core::blob::Outline;
 use nigh_proto::Digest;
 use nigh_replica::{ByteStream, FetchError, Replica};
 use prometheus_client::metrics::counter::Counter;
@@ -19,6 +21,9 @@ use crate::metrics::Metrics;
 /// A body that is on its way, or why not.
 pub type Fetching<'a> = Pin<Box<dyn Future<Output = Result<ByteStream, FetchError>> + Send + 'a>>;
 
+/// The outline of a blob that is on its way.
+pub type Outlining<'a> = Pin<Box<dyn Future<Output = Option<Bytes>> + Send + 'a>>;
+
 /// Something that has blobs. Control in production, whatever a test needs otherwise.
 pub trait BlobSource: Send + Sync {
     /// A pack of those of `digests` that the source has.
@@ -26,6 +31,11 @@ pub trait BlobSource: Send + Sync {
 
     /// The raw bytes of one blob of any size from `offset` on.
     fn blob<'a>(&'a self, digest: &'a Digest, offset: u64) -> Fetching<'a>;
+
+    /// The outline of a large blob, unverified, if the source knows it.
+    fn outline<'a>(&'a self, _digest: &'a Digest, _size_bytes: u64) -> Outlining<'a> {
+        Box::pin(std::future::ready(None))
+    }
 }
 
 impl BlobSource for Replica {
@@ -35,6 +45,14 @@ impl BlobSource for Replica {
 
     fn blob<'a>(&'a self, digest: &'a Digest, offset: u64) -> Fetching<'a> {
         Box::pin(self.fetch_blob(digest, offset))
+    }
+
+    fn outline<'a>(&'a self, digest: &'a Digest, size_bytes: u64) -> Outlining<'a> {
+        Box::pin(async move {
+            let outline = self.fetch_outline(digest, Outline::encoded_bytes(size_bytes)).await;
+            let said = |error: &FetchError| tracing::debug!(%error, "control gave no outline");
+            outline.inspect_err(said).ok()
+        })
     }
 }
 

@@ -246,9 +246,7 @@ impl Stage {
                 let fetched = intake::fetch_pack(&self.store, &*self.source, &digests).await;
                 (digests.len() as u64, fetched.map(drop))
             }
-            Job::Large(missing) => {
-                (1, intake::fetch_blob(&self.store, &*self.source, missing).await)
-            }
+            Job::Large(missing) => (1, self.fan_out.fetch_large(&*self.source, missing).await),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{fmt, io, pin::Pin, time::Duration};
 
 use bytes::Bytes;
-use futures_util::{Stream, stream};
+use futures_util::{Stream, TryStreamExt as _, stream};
 use nigh_proto::{Digest, api::BLOB_MAX_BYTES, locations::BUCKET_FIELD, pack::PackHead};
 use reqwest::{Response, StatusCode, header};
 use serde::Serialize;
@@ -114,6 +114,26 @@ pub(crate) async fn blob(
         return Err(FetchError::Refused { status: response.status().as_u16(), detail });
     }
     stream(response, BLOB_MAX_BYTES.saturating_sub(offset))
+}
+
+/// What control says of the pieces of `digest`.
+pub(crate) async fn outline(
+    link: &Link,
+    digest: &Digest,
+    max_bytes: u64,
+) -> Result<Bytes, FetchError> {
+    let request = link.fetch().get(link.url(&format!("machine/v1/blobs/{digest}/outline")));
+    let response = match link::call(request, ANSWER_TIMEOUT).await {
+        Err(CallError::Refused { status: StatusCode::NOT_FOUND, .. }) => {
+            return Err(FetchError::Unknown { digest: *digest });
+        }
+        answered => answered?,
+    };
+    let collected = stream(response, max_bytes)?.try_collect::<Vec<Bytes>>().await;
+    match collected {
+        Ok(pieces) => Ok(pieces.concat().into()),
+        Err(error) => Err(FetchError::Unreachable { source: error.into() }),
+    }
 }
 
 /// Where in the blob the body of `response` begins.

@@ -178,6 +178,16 @@ impl Replica {
         fetch::blob(&link, objects, digest, offset).await
     }
 
+    /// What control says of the pieces of a large blob, unverified: no more than `max_bytes`.
+    pub async fn fetch_outline(
+        &self,
+        digest: &Digest,
+        max_bytes: u64,
+    ) -> Result<Bytes, FetchError> {
+        let link = self.0.link().ok_or(FetchError::NotJoined)?;
+        fetch::outline(&link, digest, max_bytes).await
+    }
+
     /// Whether control keeps its blobs in a bucket that machines may be given URLs of.
     pub fn has_bucket(&self) -> bool {
         self.0.objects.has_bucket()

@@ -1,5 +1,5 @@
-//! `POST /machine/v1/packs`, `GET /machine/v1/blobs/{digest}` and `POST /machine/v1/locations`: what
-//! edges stage, or where they find it.
+//! `POST /machine/v1/packs`, `GET /machine/v1/blobs/{digest}`, its `/outline`, and
+//! `POST /machine/v1/locations`: what edges stage, or where they find it.
 
 use std::{
     fs::File,
@@ -168,6 +168,17 @@ pub(crate) async fn blob(
         }
     }
     Ok(with_bucket(&app, response))
+}
+
+/// The outline of a large blob that control has in its folder.
+pub(crate) async fn outline(
+    State(app): State<App>,
+    Machine(_): Machine,
+    Segments(digest): Segments<Digest>,
+) -> Result<Response, Refusal> {
+    let outline = app.blobs().outline(digest).await?.ok_or(ReadError::Missing { digest })?;
+    app.metrics().sent_bytes.inc_by(outline.len() as u64);
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], outline).into_response())
 }
 
 /// N of `bytes=N-`; other ranges are answered with the whole (RFC 9110, section 14.2).

@@ -56,6 +56,20 @@ impl Store {
     ///
     /// `Busy` while another [`Partial`] of the digest exists; `Full` or `Write`.
     pub fn begin(&self, digest: Digest, size_bytes: u64) -> Result<Partial, InsertError> {
+        self.begin_aligned(digest, size_bytes, 1)
+    }
+
+    /// The same, going on at a multiple of `align` bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`begin`](Self::begin).
+    pub fn begin_aligned(
+        &self,
+        digest: Digest,
+        size_bytes: u64,
+        align: u64,
+    ) -> Result<Partial, InsertError> {
         let inner = Arc::clone(&self.inner);
         if inner.want(&digest) {
             return Ok(Partial { inner, digest, size_bytes, upload: None, offset: size_bytes });
@@ -63,7 +77,7 @@ impl Store {
         let writer = Writer::claim(&inner, digest)?;
         let path = inner.layout.partial(&digest);
         let failed = |source| inner.disk.write_error(source, size_bytes);
-        let (file, hasher) = resume(&path, size_bytes)
+        let (file, hasher) = resume(&path, size_bytes, align)
             .map_err(|error| failed(FileError::at("resume", &path)(error)))?;
         let offset = hasher.count();
         let room = inner.disk.promise(size_bytes - offset)?;
@@ -82,6 +96,28 @@ impl Partial {
     /// How many bytes the blob has.
     pub fn size_bytes(&self) -> u64 {
         self.size_bytes
+    }
+
+    /// What is here, to be read while more is appended and after the blob is whole; `None` when it
+    /// was in the store before.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be opened.
+    pub fn reader(&self) -> Result<Option<File>, InsertError> {
+        let Some(upload) = &self.upload else { return Ok(None) };
+        let opened = File::open(&upload.path).map_err(FileError::at("read", &upload.path));
+        opened.map(Some).map_err(|source| InsertError::Write { source })
+    }
+
+    /// Removes what is here: it is not what it should be.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be removed.
+    pub fn discard(self) -> Result<(), InsertError> {
+        let removed = self.upload.map_or(Ok(()), Upload::remove);
+        removed.map_err(|source| InsertError::Write { source })
     }
 
     /// Appends the next bytes of the blob.
@@ -179,11 +215,18 @@ impl Drop for Writer {
 
 /// Opens the partial at `path` and hashes what it holds. One that is longer than the blob was begun
 /// for another size, so it starts over.
-fn resume(path: &std::path::Path, size_bytes: u64) -> io::Result<(File, blake3::Hasher)> {
+fn resume(
+    path: &std::path::Path,
+    size_bytes: u64,
+    align: u64,
+) -> io::Result<(File, blake3::Hasher)> {
     let mut options = OpenOptions::new();
     let mut file = options.read(true).write(true).create(true).truncate(false).open(path)?;
-    if file.metadata()?.len() > size_bytes {
+    let length = file.metadata()?.len();
+    if length > size_bytes {
         file.set_len(0)?;
+    } else if length < size_bytes && !length.is_multiple_of(align) {
+        file.set_len(length - length % align)?;
     }
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(&mut file)?;

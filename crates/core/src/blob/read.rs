@@ -16,6 +16,7 @@ use super::{
     error::{FileError, ReadError, WritePackError},
     heads,
     index::{Found, Location},
+    outline::Outline,
     pack_files::is_damage,
     store::{Store, UNPOISONED},
 };
@@ -107,6 +108,20 @@ impl Store {
         }
         // Someone else removed the pack or cut it off.
         Err(ReadError::Corrupt { digest })
+    }
+
+    /// The outline of a blob that has a file of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`open_loose`](Self::open_loose), or when the file cannot be read.
+    pub fn outline(&self, digest: &Digest) -> Result<Option<Outline>, ReadError> {
+        let (mut file, bytes) = self.open_loose(digest)?;
+        let path = self.inner.layout.loose_blob(digest);
+        Outline::read(&mut file, bytes).map_err(|error| ReadError::File {
+            digest: *digest,
+            source: FileError::at("read", path)(error),
+        })
     }
 
     /// The file of a blob that is too large for a pack, and its length. Not checked.

@@ -5,6 +5,7 @@
 //! when nothing comes for as long as the plan says, control is asked for a part, and peers again.
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,29 +13,33 @@ use std::{
 use futures_util::future::join_all;
 use nigh_core::blob::{InsertError, Store};
 use nigh_proto::{
-    Digest, ReleaseId,
+    Digest, MachineName, ReleaseId,
     pack::PackHead,
     state::{MachineState, Peer},
 };
-use nigh_replica::Replica;
+use nigh_replica::{FetchError, Replica};
 use tokio::{sync::Semaphore, time::sleep};
 
 use super::{
     ask::{Asking, Holding, PeerSource},
+    pieces::Pieces,
     plan::{self, Course},
 };
 use crate::{
     intake::{self, IntakeError},
     load::Missing,
-    source::Counting,
+    source::{BlobSource, Counting},
 };
 
 /// Peers that are asked in one round.
 const ASKED_MAX: usize = 3;
 /// Between two rounds that bring nothing.
 const ROUND_WAIT: Duration = Duration::from_millis(100);
-/// However busy peers say they are: without a blob for so long, control is asked.
+/// However busy peers say they are: without a blob for so long, and the time that the largest one may
+/// take, control is asked.
 const STILL_MAX: Duration = Duration::from_secs(30);
+/// Slower than this no blob is expected to come.
+const BYTES_PER_S_MIN: u64 = 1 << 20;
 
 /// Fetches from peers; cheap to clone.
 #[derive(Clone, Debug)]
@@ -43,6 +48,7 @@ pub(crate) struct FanOut {
     replica: Replica,
     asking: Asking,
     counting: Counting,
+    pieces: Pieces,
     is_enabled: bool,
 }
 
@@ -52,8 +58,20 @@ pub(crate) struct Way {
     order: Vec<Peer>,
     patience: Duration,
     round: usize,
-    /// What the peers said they had fetched, added up.
-    seen_bytes: u64,
+    /// What each peer said it had fetched when it was asked last.
+    seen_bytes: HashMap<MachineName, u64>,
+}
+
+impl Way {
+    /// Whether one of these peers has fetched something since it was asked before.
+    fn see<'a>(&mut self, seen: impl Iterator<Item = (&'a Peer, &'a Holding)>) -> bool {
+        let mut is_coming = false;
+        for (peer, holding) in seen {
+            let before = self.seen_bytes.insert(peer.name.clone(), holding.fetched_bytes);
+            is_coming |= before.is_some_and(|before| before < holding.fetched_bytes);
+        }
+        is_coming
+    }
 }
 
 impl FanOut {
@@ -61,10 +79,30 @@ impl FanOut {
         store: Store,
         replica: Replica,
         counting: Counting,
+        pieces: Pieces,
         is_enabled: bool,
     ) -> Self {
         let asking = Asking::new(replica.clone());
-        FanOut { store, replica, asking, counting, is_enabled }
+        FanOut { store, replica, asking, counting, pieces, is_enabled }
+    }
+
+    /// A large blob from control or the bucket, so that peers can have its pieces at once.
+    pub(crate) async fn fetch_large(
+        &self,
+        source: &dyn BlobSource,
+        missing: Missing,
+    ) -> Result<(), IntakeError> {
+        match self.is_enabled && self.has_peers() {
+            true => self.pieces.fetch(source, missing).await,
+            false => intake::fetch_blob(&self.store, source, missing).await,
+        }
+    }
+
+    /// Whether there are edges that may fetch from this one.
+    fn has_peers(&self) -> bool {
+        let state = self.replica.state();
+        let state = state.borrow();
+        matches!(state.as_deref(), Some(MachineState::Edge(state)) if state.peers.len() >= plan::EDGES_MIN)
     }
 
     /// How to get at `missing`; `None` when control is the way.
@@ -79,7 +117,7 @@ impl FanOut {
         match plan::course(self.replica.name(), &state.peers, release, bytes) {
             Course::Control => None,
             Course::Peers { order, patience } => {
-                Some(Way { order, patience, round: 0, seen_bytes: 0 })
+                Some(Way { order, patience, round: 0, seen_bytes: HashMap::new() })
             }
         }
     }
@@ -109,7 +147,8 @@ impl FanOut {
                 Round::Coming => quiet_since = Instant::now(),
                 Round::Quiet => {}
             }
-            if quiet_since.elapsed() >= way.patience || still_since.elapsed() >= STILL_MAX {
+            let still_max = STILL_MAX + way_of(missing);
+            if quiet_since.elapsed() >= way.patience || still_since.elapsed() >= still_max {
                 // Who has waited once goes on at once.
                 way.patience = Duration::ZERO;
                 return;
@@ -128,14 +167,15 @@ impl FanOut {
             holdings[peer].as_ref().is_some_and(|holding: &Holding| holding.has(index))
         };
         let shares = plan::assign(asked, peers.len(), has);
-        if shares.iter().all(Vec::is_empty) {
-            let seen_bytes = holdings.iter().flatten().map(|holding| holding.fetched_bytes).sum();
-            let is_coming = std::mem::replace(&mut way.seen_bytes, seen_bytes) < seen_bytes;
-            return if is_coming { Round::Coming } else { Round::Quiet };
-        }
+        let seen = peers.iter().zip(&holdings);
+        let is_coming = way.see(seen.filter_map(|(peer, holding)| Some((peer, holding.as_ref()?))));
         let fetched = peers.iter().zip(shares).map(|(peer, share)| self.fetch(peer, share, turns));
         let is_any = join_all(fetched).await.contains(&true);
-        if is_any { Round::Fetched } else { Round::Quiet }
+        match (is_any, is_coming) {
+            (true, _) => Round::Fetched,
+            (false, true) => Round::Coming,
+            (false, false) => Round::Quiet,
+        }
     }
 
     /// The best peer, and others by turns.
@@ -180,7 +220,7 @@ impl FanOut {
                 break;
             }
             let Ok(_turn) = turns.acquire().await else { return is_any };
-            is_any |= self.judge(peer, intake::fetch_blob(&self.store, &source, one).await);
+            is_any |= self.judge(peer, self.pieces.fetch(&source, one).await);
         }
         is_any
     }
@@ -193,6 +233,8 @@ impl FanOut {
         match error {
             // Part of it came.
             IntakeError::Incomplete { .. } => return true,
+            // It has less of it than is here.
+            IntakeError::Fetch(FetchError::Refused { status: 404, .. }) => {}
             // Another release is fetching the same.
             IntakeError::Insert(InsertError::Busy { .. }) | IntakeError::Stopping => {}
             IntakeError::Insert(InsertError::Full { .. } | InsertError::Write { .. }) => {}
@@ -205,6 +247,12 @@ impl FanOut {
         }
         false
     }
+}
+
+/// How long the largest of these blobs may take.
+fn way_of(missing: &[Missing]) -> Duration {
+    let largest = missing.iter().map(|one| one.size_bytes).max().unwrap_or(0);
+    Duration::from_secs(largest / BYTES_PER_S_MIN)
 }
 
 /// What a round brought.

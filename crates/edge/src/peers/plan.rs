@@ -17,7 +17,7 @@ use crate::load::Missing;
 /// Edges that fetch from control at once.
 const SEEDS_MAX: usize = 2;
 /// With fewer edges, all fetch from control.
-const EDGES_MIN: usize = 3;
+pub(crate) const EDGES_MIN: usize = 3;
 /// Less than this comes from control: asking around would take longer.
 pub(crate) const DIRECT_BYTES_MAX: u64 = 4 << 20;
 /// How long the edge after the seeds waits in vain before it goes to control, and how much longer

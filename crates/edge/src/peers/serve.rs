@@ -8,6 +8,7 @@ use std::{
     convert::Infallible,
     fs::File,
     io::{self, Read, Seek, SeekFrom, Write},
+    os::unix::fs::FileExt as _,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -33,17 +34,20 @@ use nigh_replica::Replica;
 use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     task::spawn_blocking,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{FETCHED, WANTED_MAX_BYTES, Wanted, trust};
+use super::{Arrivals, FETCHED, WANTED_MAX_BYTES, Wanted, arrivals::Arriving, trust};
 use crate::{config::PeersConfig, edge::Edge};
 
 /// Answers that are read from disk at the same time; further ones wait.
 const SENDS_MAX: usize = 8;
+/// Peers that follow blobs as they arrive; further ones are to ask others, who follow too.
+const FOLLOWERS_MAX: usize = 8;
 /// Requests at once on one connection.
 const STREAMS_MAX: u32 = 16;
 /// How long the list of digests of a request may take.
@@ -66,6 +70,8 @@ pub(crate) struct PeerPort {
     replica: Replica,
     places: Arc<Semaphore>,
     sends: Arc<Semaphore>,
+    follows: Arc<Semaphore>,
+    arrivals: Arrivals,
     busy_bytes_per_s: u64,
     /// What this edge has fetched itself.
     fetched_bytes: Arc<AtomicU64>,
@@ -82,6 +88,7 @@ impl PeerPort {
         edge: Arc<Edge>,
         replica: Replica,
         config: &PeersConfig,
+        arrivals: Arrivals,
         fetched_bytes: Arc<AtomicU64>,
     ) -> Arc<Self> {
         Arc::new(PeerPort {
@@ -89,6 +96,8 @@ impl PeerPort {
             replica,
             places: Arc::new(Semaphore::new(config.connections_max)),
             sends: Arc::new(Semaphore::new(SENDS_MAX)),
+            follows: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
+            arrivals,
             busy_bytes_per_s: config.busy_bytes_per_s,
             fetched_bytes,
         })
@@ -166,13 +175,15 @@ impl PeerPort {
         answer.unwrap_or_else(|| status(StatusCode::NOT_FOUND))
     }
 
-    /// One bit for each digest, in their order, the lowest of each byte first.
+    /// One bit for each digest, in their order, the lowest of each byte first: whether it, or the
+    /// beginning of it, is here.
     async fn have(&self, body: Incoming) -> Option<Response<Body>> {
         let wanted = read(body).await?;
         let store = self.store();
         let mut bits = vec![0u8; wanted.digests.len().div_ceil(8)];
         for (index, digest) in wanted.digests.iter().enumerate() {
-            bits[index / 8] |= u8::from(store.contains(digest)) << (index % 8);
+            let is_here = store.contains(digest) || self.arrivals.get(digest).is_some();
+            bits[index / 8] |= u8::from(is_here) << (index % 8);
         }
         let full = Full::new(Bytes::from(bits)).map_err(|never| match never {});
         let mut response = Response::new(full.boxed());
@@ -194,7 +205,8 @@ impl PeerPort {
             is_taken
         });
         drop(seen);
-        let body = self.send(move |to| store.write_pack(&digests, to).map(drop)).await?;
+        let place = Arc::clone(&self.sends).acquire_owned().await.ok()?;
+        let body = self.send(place, move |to| store.write_pack(&digests, to).map(drop));
         Some(Response::new(body))
     }
 
@@ -204,9 +216,21 @@ impl PeerPort {
         let range = headers.get(header::RANGE)?.to_str().ok()?;
         let offset: u64 = range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()?;
         let store = self.store().clone();
+        // Looked for first: a blob that has arrived since is in the store.
+        let arriving = self.arrivals.get(&digest).filter(|arriving| arriving.verified() > offset);
         let opened = spawn_blocking(move || store.open_loose(&digest)).await.ok()?;
-        let (file, length) = opened.ok().filter(|(_, length)| offset < *length)?;
-        let body = self.send(move |to| copy(file, offset, to)).await?;
+        let (body, length) = match (opened, arriving) {
+            (Ok((file, length)), _) if offset < length => {
+                let place = Arc::clone(&self.sends).acquire_owned().await.ok()?;
+                (self.send(place, move |to| copy(file, offset, to)), length)
+            }
+            (Err(_), Some(arriving)) => {
+                let place = Arc::clone(&self.follows).try_acquire_owned().ok()?;
+                let length = arriving.size_bytes();
+                (self.send(place, move |to| follow(arriving, offset, to)), length)
+            }
+            _ => return None,
+        };
         let mut response = Response::new(body);
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
         response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length - offset));
@@ -217,15 +241,15 @@ impl PeerPort {
         self.edge.shelf.store()
     }
 
-    /// A body that `write` writes on a thread that may block.
-    async fn send<E>(
+    /// A body that `write` writes on a thread that may block, which holds `place` meanwhile.
+    fn send<E>(
         &self,
+        place: OwnedSemaphorePermit,
         write: impl FnOnce(&mut Pieces) -> Result<(), E> + Send + 'static,
-    ) -> Option<Body>
+    ) -> Body
     where
         E: std::error::Error + Send + Sync + 'static,
     {
-        let place = Arc::clone(&self.sends).acquire_owned().await.ok()?;
         let (sender, pieces) = mpsc::channel(PIECES_MAX);
         spawn_blocking(move || {
             let _place = place;
@@ -249,7 +273,7 @@ impl PeerPort {
             }
             Some((piece.map(Frame::data), (pieces, edge, replica)))
         }));
-        Some(BodyExt::boxed(body))
+        BodyExt::boxed(body)
     }
 }
 
@@ -291,6 +315,23 @@ impl Write for Pieces {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Sends what has arrived from `offset` on, and what arrives until the blob is whole.
+fn follow(mut arriving: Arriving, mut offset: u64, to: &mut Pieces) -> io::Result<()> {
+    let runtime = Handle::current();
+    let mut buffer = vec![0; PIECE_BYTES];
+    while offset < arriving.size_bytes() {
+        let verified = runtime.block_on(arriving.verified_beyond(offset));
+        let verified = verified.ok_or_else(|| io::Error::other("no more of it arrives"))?;
+        while offset < verified {
+            let length = buffer.len().min(usize::try_from(verified - offset).unwrap_or(usize::MAX));
+            arriving.file().read_exact_at(&mut buffer[..length], offset)?;
+            to.write_all(&buffer[..length])?;
+            offset += length as u64;
+        }
+    }
+    Ok(())
 }
 
 fn copy(mut file: File, offset: u64, to: &mut Pieces) -> io::Result<()> {
