@@ -18,6 +18,7 @@ mod controls;
 mod fleet;
 mod limits;
 mod machines;
+mod metered;
 mod metrics;
 mod reconcile;
 pub mod recovery;

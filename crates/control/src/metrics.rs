@@ -34,6 +34,7 @@ pub(crate) struct ControlMetrics {
     certificate_ends: Labelled<Gauge>,
     acme_orders: Labelled<Counter>,
     pub(crate) sent_bytes: Counter,
+    listener_sent_bytes: Labelled<Counter>,
     pub(crate) bucket_usable: Gauge,
     pub(crate) bucket_lost_blobs: Gauge<u64, AtomicU64>,
 }
@@ -63,6 +64,7 @@ impl ControlMetrics {
             certificate_ends: Family::default(),
             acme_orders: Family::default(),
             sent_bytes: Counter::default(),
+            listener_sent_bytes: Family::default(),
             bucket_usable: Gauge::default(),
             bucket_lost_blobs: Gauge::default(),
         };
@@ -120,6 +122,11 @@ impl ControlMetrics {
                 of.sent_bytes,
             );
             all.register(
+                "nigh_control_sent_bytes",
+                "Bytes that left through a listener, with all that TLS and HTTP add",
+                of.listener_sent_bytes,
+            );
+            all.register(
                 "nigh_control_bucket_usable",
                 "Whether the bucket can be used; 0 without one",
                 of.bucket_usable,
@@ -131,6 +138,12 @@ impl ControlMetrics {
             );
         });
         own
+    }
+
+    /// What counts the bytes that leave through a listener.
+    pub(crate) fn sent_by(&self, listener: &'static str) -> Counter {
+        let labels = vec![("listener", listener.to_owned())];
+        self.listener_sent_bytes.get_or_create(&labels).clone()
     }
 
     pub(crate) fn request(&self, method: &str, status: u16) {

@@ -13,6 +13,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use nigh_daemon::Tasks;
+use prometheus_client::metrics::counter::Counter;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -24,6 +25,7 @@ use crate::{
     app::App,
     ca::{Port, Presented},
     machines::Peer,
+    metered::Metered,
 };
 
 /// Where a request comes from, as its connection says.
@@ -56,6 +58,8 @@ pub(crate) struct Service {
     pub(crate) first_request_timeout: Duration,
     /// Knows when what a client has shown is void: then its connection ends, whatever is on it.
     pub(crate) judge: Option<App>,
+    /// Bytes that its connections sent.
+    pub(crate) sent: Counter,
 }
 
 /// Accepts until the tasks are told to stop.
@@ -91,6 +95,7 @@ async fn connection(
     // Without it small frames wait for acknowledgements: an activation would be told late.
     let _ = stream.set_nodelay(true);
     let Ok(remote) = stream.peer_addr() else { return };
+    let stream = Metered::new(stream, service.sent.clone());
     let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, service.tls.acceptor().accept(stream));
     let stream = match tasks.stopping().run_until_cancelled(handshake).await {
         Some(Ok(Ok(stream))) => stream,
@@ -160,7 +165,7 @@ fn http() -> auto::Builder<TokioExecutor> {
     builder
 }
 
-fn presented(stream: &TlsStream<TcpStream>) -> Option<Presented> {
+fn presented(stream: &TlsStream<Metered<TcpStream>>) -> Option<Presented> {
     let (_, session) = stream.get_ref();
     Presented::of(session.peer_certificates()?.first()?)
 }
@@ -198,6 +203,7 @@ mod tests {
             places: Arc::new(Semaphore::new(1)),
             first_request_timeout: Duration::from_millis(50),
             judge: None,
+            sent: Counter::default(),
         };
         let tasks = Tasks::new();
         tasks.spawn("api", accept(listener, service, tasks.clone()));

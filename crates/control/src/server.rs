@@ -135,6 +135,7 @@ impl Role for ControlServer {
             places: Arc::new(Semaphore::new(config.api.connections_max)),
             first_request_timeout: FIRST_REQUEST_TIMEOUT,
             judge: None,
+            sent: app.metrics().sent_by("api"),
         };
         for listener in apis {
             listeners.push(serve(listener, api.clone(), &context)?);
@@ -146,6 +147,7 @@ impl Role for ControlServer {
             places: Arc::new(Semaphore::new(config.machines.connections_max)),
             first_request_timeout: FIRST_REQUEST_TIMEOUT,
             judge: Some(app.clone()),
+            sent: app.metrics().sent_by("machines"),
         };
         listeners.push(serve(machine_port, machines, &context)?);
         let colleagues = Colleagues::meet(app.clone()).await?;

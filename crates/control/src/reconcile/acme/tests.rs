@@ -9,6 +9,7 @@ use axum::{
 };
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use nigh_daemon::{Context, Tasks};
+use prometheus_client::metrics::counter::Counter;
 use serde_json::Value;
 use tokio::{net::TcpListener, sync::Semaphore};
 
@@ -207,6 +208,7 @@ async fn serve(double: Arc<Double>, tasks: &Tasks, dir: &std::path::Path) -> std
         places: Arc::new(Semaphore::new(8)),
         first_request_timeout: FIRST_REQUEST_TIMEOUT,
         judge: None,
+        sent: Counter::default(),
     };
     tasks.spawn("ca", accept(listener, service, tasks.clone()));
     let file = dir.join("double.pem");
