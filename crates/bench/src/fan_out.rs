@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nigh_testkit::{
     Fleet, Machine, Visitor,
     place::{PLACES, Place},
@@ -15,11 +15,22 @@ use crate::{command::Nigh, summary::seconds};
 const REGIONS: usize = 5;
 const FILE_BYTES: usize = 512 << 10;
 
+/// What is pushed.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    pub edges: usize,
+    pub megabytes: usize,
+    /// All of it in one file.
+    pub one_file: bool,
+}
+
 /// Pushes so many megabytes to so many edges; a Markdown table.
-pub async fn measure(binary: &Path, edges: usize, megabytes: usize) -> Result<String> {
+pub async fn measure(binary: &Path, size: Size) -> Result<String> {
+    let Size { edges, megabytes, one_file } = size;
     let home = tempfile::tempdir()?;
     let site = home.path().join("site");
-    let bytes = write_noise(&site, megabytes * 1_000_000)?;
+    let all = megabytes * 1_000_000;
+    let bytes = write_noise(&site, all, if one_file { all } else { FILE_BYTES })?;
     let fleet = Fleet::builder(binary)
         .places(places(edges))
         .control_config("[variants]\nenabled = false\n[sites]\nstage_deadline_ms = 600000")?
@@ -30,19 +41,30 @@ pub async fn measure(binary: &Path, edges: usize, megabytes: usize) -> Result<St
     nigh.run(&["site", "create", "bench"])?;
     let (_, elapsed) = nigh.push_within(&site, Duration::from_secs(1200))?;
     let control = fleet.control().listeners().get("ops").context("control's pages")?;
-    let sent = counter(control, "nigh_control_blobs_sent_bytes_total", "").await?;
+    let machines = "listener=\"machines\"";
+    let sent = counter(control, "nigh_control_sent_bytes_total", machines).await?;
+    let of_blobs = counter(control, "nigh_control_blobs_sent_bytes_total", "").await?;
+    // A counter that stands still would pass every bar: each edge's bytes came from somewhere.
+    ensure!(
+        of_blobs >= bytes && sent >= of_blobs,
+        "control sent {sent} bytes, {of_blobs} of blobs"
+    );
     let (mut from_control, mut from_peers) = (0, 0);
     for edge in fleet.edges() {
         from_control += fetched(edge, "control").await?;
         from_peers += fetched(edge, "peer").await?;
     }
     fleet.stop().await?;
+    let arrived = from_control + from_peers;
+    ensure!(arrived >= bytes * edges as u64, "edges fetched only {arrived} bytes in all");
+    let files = if one_file { "one file" } else { "files of 512 KiB" };
     let times = |count: u64| format!("{:.2}", count as f64 / bytes as f64);
     Ok([
-        format!("{edges} edges in {REGIONS} regions, a release of {} MB\n", bytes / 1_000_000),
+        format!("{edges} edges in {REGIONS} regions, {} MB in {files}\n", bytes / 1_000_000),
         "| | |".to_owned(),
         "| --- | --- |".to_owned(),
-        format!("| sent by control, times the release | {} |", times(sent)),
+        format!("| sent by control to machines, all bytes, times the release | {} |", times(sent)),
+        format!("| of these bytes of blobs, times the release | {} |", times(of_blobs)),
         format!("| fetched by edges from control, times the release | {} |", times(from_control)),
         format!("| fetched by edges from edges, times the release | {} |", times(from_peers)),
         format!("| the push, until all edges serve it | {} |", seconds(elapsed)),
@@ -60,13 +82,13 @@ fn places(edges: usize) -> Vec<Place> {
     (0..edges).map(place).collect()
 }
 
-fn write_noise(dir: &Path, bytes: usize) -> Result<u64> {
+fn write_noise(dir: &Path, bytes: usize, file_bytes: usize) -> Result<u64> {
     fs::create_dir_all(dir)?;
     let mut numbers = Numbers::new(7);
     let mut written = 0;
-    for index in 0..bytes.div_ceil(FILE_BYTES) {
-        let mut file = Vec::with_capacity(FILE_BYTES);
-        while file.len() < FILE_BYTES {
+    for index in 0..bytes.div_ceil(file_bytes) {
+        let mut file = Vec::with_capacity(file_bytes + 8);
+        while file.len() < file_bytes {
             file.extend_from_slice(&numbers.next().to_le_bytes());
         }
         fs::write(dir.join(format!("{index}.jpg")), &file)?;

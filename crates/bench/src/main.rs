@@ -76,6 +76,9 @@ enum What {
         edges: usize,
         #[arg(long, default_value_t = 200)]
         megabytes: usize,
+        /// All of it in one file, as a game's patch is.
+        #[arg(long)]
+        one_file: bool,
     },
     /// Everything against peers, and memory.
     All,
@@ -107,8 +110,9 @@ async fn main() -> Result<()> {
             println!("{}\n", activate::measure(&binary, edges, rounds).await?);
             Ok(())
         }
-        What::FanOut { edges, megabytes } => {
-            println!("{}\n", fan_out::measure(&binary, edges, megabytes).await?);
+        What::FanOut { edges, megabytes, one_file } => {
+            let size = fan_out::Size { edges, megabytes, one_file };
+            println!("{}\n", fan_out::measure(&binary, size).await?);
             Ok(())
         }
         What::All => {

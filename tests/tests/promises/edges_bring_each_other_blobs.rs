@@ -96,6 +96,27 @@ async fn control_sends_a_release_to_a_few_edges_and_they_bring_it_to_the_others(
 }
 
 #[tokio::test]
+async fn one_large_file_leaves_control_a_few_times_and_crosses_the_fleet_in_pieces() -> Result<()> {
+    const PATCH_BYTES: usize = 40 << 20;
+    let cdn = Cdn::of(two_regions()?).await?;
+    let dir = tempfile::tempdir()?;
+    tree::write(dir.path(), "game.patch", &noise(4, PATCH_BYTES))?;
+    cdn.push(dir.path()).await?;
+    cdn.serves(dir.path()).await?;
+    let ops = cdn.fleet.control().listeners().get("ops").context("control's pages")?;
+    let to_machines = "listener=\"machines\"";
+    let sent = counter(ops, "nigh_control_sent_bytes_total", to_machines).await?;
+    let times = sent as f64 / PATCH_BYTES as f64;
+    ensure!((1.0..=3.0).contains(&times), "control sent it {times:.2} times, all bytes counted");
+    let mut from_peers = 0;
+    for edge in cdn.edges() {
+        from_peers += fetched(&cdn, &edge, "peer").await?;
+    }
+    ensure!(from_peers >= 3 * PATCH_BYTES as u64, "{from_peers} bytes came from peers");
+    cdn.fleet.stop().await
+}
+
+#[tokio::test]
 async fn an_edge_that_dies_while_it_feeds_the_others_holds_nobody_up() -> Result<()> {
     let mut cdn = Cdn::of(two_regions()?).await?;
     let dir = site(2)?;
