@@ -11,6 +11,10 @@ demo *ARGS:
 test *ARGS:
     ./tests/run {{ARGS}}
 
+# What CI cannot afford: the tests of the bucket on a garage that is built for it.
+test-long:
+    ./tests/run --long
+
 # Format, lints, documentation and dependency policy.
 check:
     cargo fmt --all --check

@@ -180,6 +180,20 @@ impl Bucket {
         Ok(uploads.collect())
     }
 
+    /// Whether an upload can be gone on with, as far as the server tells. One that it does not know is
+    /// asked about first: a server may break off while a part for it is still being sent.
+    pub async fn knows_upload(&self, key: &str, id: &str) -> Result<bool, Error> {
+        let request = self.client.list_parts().bucket(&self.name).key(self.full(key));
+        let asked = request.upload_id(id).max_parts(1).send().boxed().await;
+        match asked.map_err(|error| self.failed(format!("look for the parts of {key}"), &error)) {
+            Ok(_) => Ok(true),
+            Err(error) if error.cause == Cause::Missing => Ok(false),
+            Err(error) if error.cause.is_passing() => Err(error),
+            // It does not say, or not to this key: sending a part tells.
+            Err(_) => Ok(true),
+        }
+    }
+
     /// Gives up an upload; its parts are removed.
     pub async fn abort(&self, key: &str, id: &str) -> Result<(), Error> {
         let request = self.client.abort_multipart_upload().bucket(&self.name);

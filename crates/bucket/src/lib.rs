@@ -23,3 +23,4 @@ pub use config::BucketConfig;
 pub use content::Content;
 pub use error::{Cause, Error};
 pub use marker::{Claim, ClaimError};
+pub use put::{PART_BYTES, Part};

@@ -100,6 +100,11 @@ impl Blobs {
         self.remote.as_ref()
     }
 
+    /// The folder of the store.
+    pub(crate) fn dir(&self) -> &Path {
+        self.partial_dir.parent().unwrap_or(&self.partial_dir)
+    }
+
     /// The store itself, for callers that are on a thread that may block already.
     pub(crate) fn store(&self) -> &Store {
         &self.store

@@ -241,8 +241,8 @@ async fn open_blobs(
         return Ok(blobs);
     };
     let expires = Duration::from_millis(config.blobs.url_expires_ms);
-    let (folder, clock) = (blobs.store().clone(), context.clock.clone());
-    let remote = Remote::open(&bucket, expires, store.clone(), folder, clock).await?;
+    let clock = context.clock.clone();
+    let remote = Remote::open(&bucket, expires, store.clone(), &blobs, clock).await?;
     Ok(blobs.with_remote(remote))
 }
 

@@ -36,7 +36,7 @@ impl Pair {
         let fleet = fleet(2)
             .database(DatabaseKind::Postgres)
             .controls(2)
-            .control_config(&crate::bucket::bucket_toml(&server)?)?;
+            .control_config(&crate::bucket::bucket_toml(&server))?;
         Ok(Self { cdn: Cdn::of(fleet).await?, _server: server, _dir: dir })
     }
 

@@ -163,6 +163,5 @@ impl Fixture {
 
 async fn open_remote(server: &Server, blobs: &Blobs, store: &Store, clock: &Clock) -> Arc<Remote> {
     let (config, expires) = (server.config(), Duration::from_secs(60));
-    let folder = blobs.store().clone();
-    Remote::open(&config, expires, store.clone(), folder, clock.clone()).await.unwrap()
+    Remote::open(&config, expires, store.clone(), blobs, clock.clone()).await.unwrap()
 }

@@ -12,12 +12,18 @@ mod keep;
 mod large;
 mod lost;
 mod names;
+mod parts;
 mod sweep;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    io,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -28,11 +34,11 @@ use nigh_proto::{
     Digest, Timestamp,
     locations::{LocatedBlob, LocatedObject, Locations},
 };
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::Semaphore;
 
-use names::hex;
+use names::{folder_name, hex};
 
-use super::BlobError;
+use super::{BlobError, Blobs, blocking};
 use crate::{
     app::random,
     store::{PlaceRow, Store, StoreError},
@@ -55,6 +61,8 @@ pub enum RemoteError {
     Claim(#[from] ClaimError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("{path} cannot be used", path = path.display())]
+    Folder { path: PathBuf, source: io::Error },
 }
 
 /// What an operator should know of the bucket.
@@ -76,10 +84,12 @@ pub(crate) struct Remote {
     bucket: Bucket,
     database: Store,
     folder: Folder,
+    /// Tells the folder from those of other controls, for as long as it lasts.
+    folder_name: String,
     clock: Clock,
     url_expires: Duration,
-    /// Whether the bucket was seen to be this fleet's.
-    claimed: OnceCell<()>,
+    /// Whether the bucket was seen to be this fleet's, and not seen to be anyone else's since.
+    claimed: AtomicBool,
     puts: Semaphore,
     gets: Semaphore,
     large: Large,
@@ -93,16 +103,21 @@ impl Remote {
         config: &BucketConfig,
         url_expires: Duration,
         database: Store,
-        folder: Folder,
+        blobs: &Blobs,
         clock: Clock,
     ) -> Result<Arc<Self>, RemoteError> {
+        let path = blobs.dir().join("folder-name");
+        let named = path.clone();
+        let folder_name = blocking(move || folder_name(&named)).await;
+        let folder_name = folder_name.map_err(|source| RemoteError::Folder { path, source })?;
         let remote = Arc::new(Self {
             bucket: Bucket::open(config).await?,
             database,
-            folder,
+            folder: blobs.store().clone(),
+            folder_name,
             clock,
             url_expires,
-            claimed: OnceCell::new(),
+            claimed: AtomicBool::new(false),
             puts: Semaphore::new(PUTS_MAX),
             gets: Semaphore::new(GETS_MAX),
             large: Large::default(),
@@ -119,15 +134,16 @@ impl Remote {
         Ok(remote)
     }
 
-    /// Sees once that the bucket is this fleet's.
+    /// Sees that the bucket is this fleet's, unless that was seen before.
     async fn claim(&self) -> Result<(), RemoteError> {
-        let claim = || async {
-            let fleet = self.fleet().await?;
-            let has_blobs = self.database.bucket_usage().await?.0 > 0;
-            self.bucket.claim(&fleet, has_blobs).await?;
-            Ok::<(), RemoteError>(())
-        };
-        self.claimed.get_or_try_init(claim).await.copied()
+        if self.claimed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let fleet = self.fleet().await?;
+        let has_blobs = self.database.bucket_usage().await?.0 > 0;
+        self.bucket.claim(&fleet, has_blobs).await?;
+        self.claimed.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// The name by which the bucket knows this fleet; made when it is first needed.
@@ -151,6 +167,14 @@ impl Remote {
             }
             Err(error) => Err(error),
         };
+        // Whoever wrote another marker means it: nothing is put there until that is mended.
+        let is_foreign = |error: &RemoteError| match error {
+            RemoteError::Claim(error) => !matches!(error, ClaimError::Bucket(_)),
+            _ => false,
+        };
+        if checked.as_ref().is_err_and(is_foreign) {
+            self.claimed.store(false, Ordering::Release);
+        }
         let failure = checked.as_ref().err().map(|error| nigh_daemon::logging::causes(error));
         self.standing().failure = failure;
         checked

@@ -58,6 +58,9 @@ const NOT_KEPT: &[&str] = &[
     // A CA is asked anew; what it was being shown is no longer looked at.
     "acme_orders",
     "acme_challenges",
+    // What was on its way to the bucket is not: it begins anew.
+    "bucket_uploads",
+    "bucket_parts",
     // Whoever repeats a request after a restore repeats what the backup may not know.
     "idempotency",
 ];

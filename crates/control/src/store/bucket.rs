@@ -157,14 +157,18 @@ impl Tx {
         Ok(())
     }
 
+    /// An object is whole; if it came in parts, that upload has ended.
     pub(crate) async fn insert_object(&mut self, row: &ObjectRow) -> Result<(), StoreError> {
-        query("INSERT INTO bucket_objects (key, bytes, wanted_at) VALUES ($1, $2, $3)")
-            .bind(&row.key)
-            .bind(signed(row.bytes))
-            .bind(row.wanted_at.unix_ms())
-            .execute(&mut self.on)
-            .await?;
-        Ok(())
+        query(
+            "INSERT INTO bucket_objects (key, bytes, wanted_at) VALUES ($1, $2, $3) \
+             ON CONFLICT (key) DO NOTHING",
+        )
+        .bind(&row.key)
+        .bind(signed(row.bytes))
+        .bind(row.wanted_at.unix_ms())
+        .execute(&mut self.on)
+        .await?;
+        self.forget_upload(&row.key).await
     }
 
     /// Says where blobs are; those that are somewhere already stay there.
@@ -251,6 +255,8 @@ impl Tx {
     pub(crate) async fn leave_bucket(&mut self) -> Result<(), StoreError> {
         query("DELETE FROM bucket_blobs").execute(&mut self.on).await?;
         query("DELETE FROM bucket_objects").execute(&mut self.on).await?;
+        query("DELETE FROM bucket_parts").execute(&mut self.on).await?;
+        query("DELETE FROM bucket_uploads").execute(&mut self.on).await?;
         query("DELETE FROM bucket").execute(&mut self.on).await?;
         Ok(())
     }

@@ -1,6 +1,9 @@
 //! How does what the folder has taken in get into the bucket?
 
-use std::collections::{BTreeSet, HashSet};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use nigh_bucket::Content;
@@ -23,7 +26,7 @@ const WANTED_AGAIN_MS: i64 = 5 * 60 * 1000;
 impl Remote {
     /// Puts those of `digests` that the folder has and the bucket lacks. After `Ok` the bucket has
     /// them, and those that it had already are kept from being collected for a while.
-    pub(crate) async fn keep(&self, digests: &[Digest]) -> Result<(), BlobError> {
+    pub(crate) async fn keep(self: &Arc<Self>, digests: &[Digest]) -> Result<(), BlobError> {
         let places = self.database.places(digests).await?;
         let known: HashSet<Digest> = places.iter().map(|place| place.digest).collect();
         self.want(&places).await?;
@@ -51,7 +54,7 @@ impl Remote {
             self.put_pack(small).await?;
         }
         for digest in large {
-            self.put_large(digest).await?;
+            while !self.keep_large(digest).await? {}
         }
         Ok(())
     }
@@ -88,29 +91,30 @@ impl Remote {
     /// Puts a pack and says where its blobs are now.
     pub(super) async fn put_pack_of(&self, pack: Bytes) -> Result<Vec<PlaceRow>, BlobError> {
         let head = PackHead::parse(&pack).map_err(BlobError::Packed)?;
-        let key = self.new_key("packs");
-        let places = places(&key, &head.blobs);
-        self.put(&key, Content::Bytes(pack), &places).await?;
-        Ok(places)
+        let content = Content::Bytes(pack);
+        self.put("packs", &content, None, |key| places(key, &head.blobs)).await
     }
 
-    /// Puts an object and, when it is there, says what is in it.
+    /// Puts an object, of the one blob `digest` if that is named. When it is there, says what is in
+    /// it by its name.
     pub(super) async fn put(
         &self,
-        key: &str,
-        content: Content,
-        places: &[PlaceRow],
-    ) -> Result<(), BlobError> {
+        folder: &str,
+        content: &Content,
+        digest: Option<Digest>,
+        places: impl FnOnce(&str) -> Vec<PlaceRow>,
+    ) -> Result<Vec<PlaceRow>, BlobError> {
         self.claim().await?;
-        let put = self.bucket.put(key, &content).await;
+        let put = self.put_object(folder, content, digest).await;
         self.standing().failure = put.as_ref().err().map(ToString::to_string);
-        put?;
-        let row = ObjectRow { key: key.to_owned(), bytes: content.bytes(), wanted_at: self.now() };
+        let key = put?;
+        let places = places(&key);
+        let row = ObjectRow { key, bytes: content.bytes(), wanted_at: self.now() };
         let mut tx = self.database.begin().await?;
         tx.insert_object(&row).await?;
-        tx.insert_places(places).await?;
+        tx.insert_places(&places).await?;
         tx.commit().await?;
-        Ok(())
+        Ok(places)
     }
 }
 

@@ -34,8 +34,13 @@ impl Large {
         Arc::clone(puts.entry(digest).or_default())
     }
 
+    /// Forgets a place that nobody else waits at.
     fn end(&self, digest: &Digest) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(digest);
+        let mut puts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // This one's, and the map's own.
+        if puts.get(digest).is_some_and(|place| Arc::strong_count(place) <= 2) {
+            puts.remove(digest);
+        }
     }
 }
 
@@ -58,8 +63,11 @@ impl Remote {
         self.large.end(&digest);
         match ended {
             Ok(done) => done.map(|()| true),
-            // It panicked, or the runtime ends.
-            Err(_) => Ok(false),
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime is shutting down, and this task with it.
+                Err(_) => std::future::pending().await,
+            },
         }
     }
 
@@ -68,9 +76,11 @@ impl Remote {
         let _turn = self.puts.acquire().await.expect("this semaphore is never closed");
         let folder = self.folder.clone();
         let (file, bytes) = blocking(move || folder.open_loose(&digest)).await?;
-        let key = self.new_key("blobs");
-        let place =
-            PlaceRow { digest, object: key.clone(), start: 0, stored_len: bytes, raw_len: bytes };
-        self.put(&key, Content::File { file: Arc::new(file), bytes }, &[place]).await
+        let content = Content::File { file: Arc::new(file), bytes };
+        let place = |object: &str| {
+            let object = object.to_owned();
+            vec![PlaceRow { digest, object, start: 0, stored_len: bytes, raw_len: bytes }]
+        };
+        self.put("blobs", &content, Some(digest), place).await.map(drop)
     }
 }

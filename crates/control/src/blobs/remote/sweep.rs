@@ -84,6 +84,7 @@ impl Remote {
             self.rewrite(&group, needed, before, &mut swept).await?;
         }
         self.compare(&mut swept).await?;
+        self.sweep_uploads().await?;
         self.abort_leftovers().await?;
         Ok(swept)
     }
@@ -153,10 +154,10 @@ impl Remote {
         let head = PackHead { blobs: bodies.iter().map(|(blob, _)| *blob).collect() };
         let mut pack = head.encode();
         bodies.into_iter().for_each(|(_, body)| pack.extend_from_slice(&body));
-        let key = self.new_key("packs");
-        self.bucket.put(&key, &Content::Bytes(pack.into())).await?;
+        let key = self.put_object("packs", &Content::Bytes(pack.into()), None).await?;
         let moved = super::keep::places(&key, &head.blobs);
         if !self.moved(&key, &moved, group, needed, before).await? {
+            self.forget_upload(&key).await?;
             self.bucket.remove(&[key]).await?;
             return Ok(());
         }
@@ -244,7 +245,15 @@ impl Remote {
                 self.object_is_lost(&object.key).await?;
             }
         }
-        // Nobody puts a name twice, and a day is more than a put may take.
+        // Asked now: what was in the list was known before it, unless nobody ever knew it.
+        let mut unknown = Vec::new();
+        for key in leftovers {
+            if !self.database.knows_object(&key).await? {
+                unknown.push(key);
+            }
+        }
+        // Nobody puts a name twice, and who began one a day ago and goes on with it is known.
+        let leftovers = unknown;
         self.bucket.remove(&leftovers).await?;
         swept.objects += leftovers.len() as u64;
         Ok(())
@@ -260,16 +269,19 @@ impl Remote {
         }
     }
 
-    /// Ends uploads in parts that nobody goes on with.
+    /// Ends uploads in parts of which the database knows nothing: control stopped before it did.
     async fn abort_leftovers(&self) -> Result<(), BlobError> {
         let uploads = match self.bucket.uploads().await {
-            // Servers that cannot list them have rules of their own.
+            // Nothing was sent of those that the database does not know.
             Err(error) if error.cause == Cause::Unsupported => return Ok(()),
             uploads => uploads?,
         };
         let before = self.now().plus_ms(-LEFTOVER_MS);
         let is_old = |key: &str| begun_at(key).is_some_and(|begun| begun < before);
         for upload in uploads.iter().filter(|upload| is_old(&upload.key)) {
+            if self.database.knows_object(&upload.key).await? {
+                continue;
+            }
             self.bucket.abort(&upload.key, &upload.id).await?;
         }
         Ok(())

@@ -1,8 +1,8 @@
 //! What the folder, the bucket and the database make of each other, on a real S3 server.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::time::Duration;
 
-use nigh_bucket::server::Fault;
+use nigh_bucket::{PART_BYTES, server::Fault};
 use nigh_core::blob::ReadError;
 use nigh_proto::{Digest, api::ReleaseState};
 
@@ -31,12 +31,11 @@ async fn forget_folder(fixture: &Fixture) {
     assert_eq!(remote(fixture).places(&left).await.unwrap(), []);
 }
 
-/// The files of all objects but the marker.
-fn objects(fixture: &Fixture) -> Vec<PathBuf> {
-    let files = |folder: &str| fs::read_dir(fixture.s3().objects().join(folder));
-    let listed = ["packs", "blobs"].into_iter().filter_map(|folder| files(folder).ok()).flatten();
-    let paths = listed.map(|entry| entry.unwrap().path());
-    paths.filter(|path| path.is_file()).collect()
+/// The names of all objects but the marker.
+async fn objects(fixture: &Fixture) -> Vec<String> {
+    let mut names = fixture.s3().names().await.unwrap();
+    names.retain(|name| name.starts_with("packs/") || name.starts_with("blobs/"));
+    names
 }
 
 fn noise(length: usize) -> Vec<u8> {
@@ -146,15 +145,27 @@ async fn what_nothing_needs_leaves_the_bucket_and_what_is_needed_or_foreign_stay
     fixture.push("one").await;
     // It replaces the first before that was live: nothing needs the first any more.
     fixture.push("two").await;
-    let folder = fixture.s3().objects();
-    let leftover = folder.join(format!("packs/{:012x}-{}", 1, "ab".repeat(8)));
-    fs::write(&leftover, "an upload that nobody finished").unwrap();
-    fs::write(folder.join("packs/photo.jpg"), "theirs").unwrap();
-    fs::write(folder.join("photo.jpg"), "theirs").unwrap();
+    let s3 = fixture.s3();
+    let leftover = format!("packs/{:012x}-{}", 1, "ab".repeat(8));
+    s3.plant(&leftover, "an upload that nobody finished").await.unwrap();
+    // Like nigh's names, and not.
+    let foreign = [
+        "photo.jpg".to_owned(),
+        "packs/photo.jpg".to_owned(),
+        format!("{leftover}.bak"),
+        leftover.replace("packs", "Packs"),
+        leftover.replace("ab", "AB"),
+        leftover.replacen("packs/", "packs/old/", 1),
+        "nigh-fleet.json.old".to_owned(),
+    ];
+    for name in &foreign {
+        s3.plant(name, "theirs").await.unwrap();
+    }
+    let upload = s3.leave_upload("packs/film.mp4").await.unwrap();
 
     app.collect(DAY).await.unwrap();
     assert!(place(&fixture, Digest::of(b"one")).await.is_some(), "it is young");
-    assert!(!leftover.exists());
+    assert!(!s3.names().await.unwrap().contains(&leftover));
 
     fixture.hand.advance(2 * DAY);
     // Three objects: the page, its manifest with its rules; the rules are the second's as well.
@@ -163,10 +174,12 @@ async fn what_nothing_needs_leaves_the_bucket_and_what_is_needed_or_foreign_stay
     assert_eq!(app.blobs().missing(vec![Digest::of(b"one")]).await.unwrap().len(), 0);
     forget_folder(&fixture).await;
     assert_eq!(app.blobs().read(Digest::of(b"two"), 3).await.unwrap(), b"two");
-    for foreign in ["packs/photo.jpg", "photo.jpg", "nigh-fleet.json"] {
-        assert!(folder.join(foreign).exists(), "{foreign}");
+    for name in &foreign {
+        assert_eq!(s3.bytes(name).await.unwrap().as_deref(), Some(&b"theirs"[..]), "{name}");
     }
-    assert_eq!(remote(&fixture).standing().foreign_objects, 2);
+    assert!(s3.has_upload("packs/film.mp4", &upload).await);
+    assert!(s3.bytes("nigh-fleet.json").await.unwrap().is_some());
+    assert_eq!(remote(&fixture).standing().foreign_objects, foreign.len() as u64);
 }
 
 #[tokio::test]
@@ -187,13 +200,13 @@ async fn many_small_objects_become_one() {
     for text in &texts {
         fixture.app.blobs().insert_documents(vec![text.clone().into_bytes()]).await.unwrap();
     }
-    assert_eq!(objects(&fixture).len(), 20);
+    assert_eq!(objects(&fixture).await.len(), 20);
     fixture.hand.advance(2 * DAY);
     let digests = texts.iter().map(|text| Digest::of(text.as_bytes())).collect();
     let releases = Default::default();
     let needed = Needed { digests: &digests, releases: &releases };
     remote(&fixture).sweep(&needed, DAY).await.unwrap();
-    assert_eq!(objects(&fixture).len(), 1);
+    assert_eq!(objects(&fixture).await.len(), 1);
     forget_folder(&fixture).await;
     for text in &texts {
         let digest = Digest::of(text.as_bytes());
@@ -207,14 +220,14 @@ async fn an_object_that_is_lost_is_filled_again_from_the_folder_or_asked_for() {
     fixture.push("one").await;
     let digest = Digest::of(b"one");
     let lost = place(&fixture, digest).await.unwrap().object;
-    fs::remove_file(fixture.s3().objects().join(&lost)).unwrap();
+    fixture.s3().lose(&lost).await.unwrap();
     remote(&fixture).suspect(&lost).await.unwrap();
     let found = place(&fixture, digest).await.unwrap().object;
     assert_ne!(found, lost);
     assert_eq!(remote(&fixture).standing().lost_blobs, 0);
 
     forget_folder(&fixture).await;
-    fs::remove_file(fixture.s3().objects().join(&found)).unwrap();
+    fixture.s3().lose(&found).await.unwrap();
     let read = fixture.app.blobs().read(digest, 3).await.unwrap_err();
     assert!(matches!(read, BlobError::Read(ReadError::Missing { .. })), "{read}");
     assert_eq!(remote(&fixture).standing().lost_blobs, 1);
@@ -230,10 +243,9 @@ async fn damage_in_the_bucket_is_found_by_reading_and_forgotten() {
     forget_folder(&fixture).await;
     let digest = Digest::of(b"one");
     let found = place(&fixture, digest).await.unwrap();
-    let file = fixture.s3().objects().join(&found.object);
-    let mut bytes = fs::read(&file).unwrap();
+    let mut bytes = fixture.s3().bytes(&found.object).await.unwrap().unwrap().to_vec();
     bytes[found.start as usize] ^= 1;
-    fs::write(&file, bytes).unwrap();
+    fixture.s3().plant(&found.object, bytes).await.unwrap();
     let read = fixture.app.blobs().read(digest, 3).await.unwrap_err();
     assert!(matches!(read, BlobError::Read(ReadError::Missing { .. })), "{read}");
     assert_eq!(place(&fixture, digest).await, None);
@@ -246,7 +258,7 @@ async fn a_lost_object_is_noticed_by_the_next_collection() {
     fixture.push("one").await;
     let digest = Digest::of(b"one");
     let lost = place(&fixture, digest).await.unwrap().object;
-    fs::remove_file(fixture.s3().objects().join(&lost)).unwrap();
+    fixture.s3().lose(&lost).await.unwrap();
     fixture.hand.advance(Duration::from_secs(3600));
     fixture.app.collect(DAY).await.unwrap();
     assert_ne!(place(&fixture, digest).await.unwrap().object, lost);
@@ -280,4 +292,148 @@ async fn a_full_folder_gives_up_what_the_bucket_has_and_nothing_else() {
     assert!(blobs.store().contains(&only_here));
     assert!(digests.iter().any(|digest| blobs.store().contains(digest)));
     assert_eq!(blobs.missing(digests).await.unwrap(), []);
+}
+
+/// A blob of five parts in the folder, and not in the bucket.
+fn film(fixture: &Fixture) -> (Digest, Vec<u8>) {
+    let raw = noise((4 * PART_BYTES) as usize + 5);
+    (fixture.app.blobs().store().insert(&raw).unwrap(), raw)
+}
+
+/// The same blobs after control has started anew.
+async fn restarted(fixture: &Fixture) -> Arc<Remote> {
+    fixture.remote_for(fixture.app.blobs()).await
+}
+
+#[tokio::test]
+async fn parts_that_arrived_are_not_sent_again_after_a_restart() {
+    let fixture = Fixture::with_bucket().await;
+    let (digest, raw) = film(&fixture);
+    let s3 = fixture.s3();
+    s3.set_fault(Fault::HeldParts(2));
+    let remote = Arc::clone(remote(&fixture));
+    let put = tokio::spawn(async move { remote.put_large(digest).await });
+    // Four are on their way at once: that the fifth has begun says that one has arrived, and been noted.
+    s3.has_parts(5, DAY).await.unwrap();
+    let (mut noted, store) = (0, fixture.app.store());
+    while noted < 2 {
+        let upload = store.bucket_uploads().await.unwrap().pop().unwrap();
+        noted = store.bucket_parts(&upload.object).await.unwrap().len();
+    }
+    put.abort();
+    assert!(put.await.unwrap_err().is_cancelled());
+    s3.set_fault(Fault::None);
+
+    let again = restarted(&fixture).await;
+    again.keep(&[digest]).await.unwrap();
+
+    assert_eq!(s3.parts(), 5 + 3, "two of five arrived before");
+    let found = place(&fixture, digest).await.unwrap();
+    assert_eq!(s3.bytes(&found.object).await.unwrap().unwrap(), raw);
+    assert_eq!(store.bucket_uploads().await.unwrap(), []);
+    assert_eq!(store.bucket_parts(&found.object).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn an_upload_goes_on_when_a_bucket_that_failed_works_again() {
+    let fixture = Fixture::with_bucket().await;
+    let (digest, _) = film(&fixture);
+    let s3 = fixture.s3();
+    s3.set_fault(Fault::NoPuts);
+    remote(&fixture).keep(&[digest]).await.unwrap_err();
+    let begun = fixture.app.store().bucket_uploads().await.unwrap();
+    assert_eq!(begun.len(), 1);
+    s3.set_fault(Fault::None);
+    remote(&fixture).keep(&[digest]).await.unwrap();
+    assert_eq!(place(&fixture, digest).await.unwrap().object, begun[0].object);
+}
+
+#[tokio::test]
+async fn an_upload_that_the_bucket_no_longer_knows_begins_anew() {
+    let fixture = Fixture::with_bucket().await;
+    let (digest, raw) = film(&fixture);
+    let s3 = fixture.s3();
+    s3.set_fault(Fault::NoPuts);
+    remote(&fixture).keep(&[digest]).await.unwrap_err();
+    let begun = fixture.app.store().bucket_uploads().await.unwrap().remove(0);
+    s3.lose_upload(&begun.object, &begun.upload).await.unwrap();
+    s3.set_fault(Fault::None);
+    restarted(&fixture).await.keep(&[digest]).await.unwrap();
+    let found = place(&fixture, digest).await.unwrap();
+    assert_ne!(found.object, begun.object);
+    assert_eq!(s3.bytes(&found.object).await.unwrap().unwrap(), raw);
+}
+
+#[tokio::test]
+async fn an_object_that_was_whole_before_the_database_heard_of_it_is_found() {
+    let fixture = Fixture::with_bucket().await;
+    let (digest, raw) = film(&fixture);
+    let (s3, store) = (fixture.s3(), fixture.app.store());
+    s3.set_fault(Fault::NoPuts);
+    remote(&fixture).keep(&[digest]).await.unwrap_err();
+    s3.set_fault(Fault::None);
+    let begun = store.bucket_uploads().await.unwrap().remove(0);
+    // As if control had stopped after it had put the parts together.
+    s3.lose_upload(&begun.object, &begun.upload).await.unwrap();
+    s3.plant(&begun.object, raw).await.unwrap();
+    restarted(&fixture).await.keep(&[digest]).await.unwrap();
+    assert_eq!(place(&fixture, digest).await.unwrap().object, begun.object);
+    assert_eq!(store.bucket_uploads().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn only_the_folder_that_began_an_upload_goes_on_with_it() {
+    let fixture = Fixture::with_bucket().await;
+    let (digest, raw) = film(&fixture);
+    fixture.s3().set_fault(Fault::NoPuts);
+    remote(&fixture).keep(&[digest]).await.unwrap_err();
+    fixture.s3().set_fault(Fault::None);
+    let begun = fixture.app.store().bucket_uploads().await.unwrap().remove(0);
+    let dir = tempfile::tempdir().unwrap();
+    let other = Blobs::open(dir.path(), None).await.unwrap();
+    other.store().insert(&raw).unwrap();
+    fixture.remote_for(&other).await.keep(&[digest]).await.unwrap();
+    assert_ne!(place(&fixture, digest).await.unwrap().object, begun.object);
+}
+
+#[tokio::test]
+async fn an_upload_that_nobody_goes_on_with_is_given_up_after_a_day() {
+    let fixture = Fixture::with_bucket().await;
+    fixture.push("one").await;
+    let (digest, _) = film(&fixture);
+    let (s3, store) = (fixture.s3(), fixture.app.store());
+    s3.set_fault(Fault::NoPuts);
+    remote(&fixture).keep(&[digest]).await.unwrap_err();
+    s3.set_fault(Fault::None);
+    let begun = store.bucket_uploads().await.unwrap().remove(0);
+    fixture.app.collect(DAY).await.unwrap();
+    assert!(s3.has_upload(&begun.object, &begun.upload).await, "it may be gone on with");
+    fixture.hand.advance(DAY + Duration::from_secs(1));
+    fixture.app.collect(DAY).await.unwrap();
+    assert!(!s3.has_upload(&begun.object, &begun.upload).await);
+    assert_eq!(store.bucket_uploads().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_bucket_that_becomes_another_fleets_is_left_alone_until_it_is_ours_again() {
+    let fixture = Fixture::with_bucket().await;
+    fixture.push("one").await;
+    let s3 = fixture.s3();
+    let own = s3.bytes("nigh-fleet.json").await.unwrap().unwrap();
+    let leftover = format!("packs/{:012x}-{}", 1, "ab".repeat(8));
+    s3.plant(&leftover, "theirs").await.unwrap();
+    s3.plant("nigh-fleet.json", r#"{"format":1,"fleet":"theirs"}"#).await.unwrap();
+    remote(&fixture).check().await.unwrap_err();
+    let before = s3.names().await.unwrap();
+
+    let put = fixture.app.blobs().insert_documents(vec![b"two".to_vec()]).await;
+    let error = nigh_daemon::logging::causes(&put.unwrap_err());
+    assert!(error.contains("another fleet, theirs"), "{error}");
+    fixture.hand.advance(3 * DAY);
+    fixture.app.collect(DAY).await.unwrap_err();
+    assert_eq!(s3.names().await.unwrap(), before, "nothing is put or removed");
+
+    s3.plant("nigh-fleet.json", own).await.unwrap();
+    assert_eq!(fixture.app.blobs().missing(vec![Digest::of(b"two")]).await.unwrap(), []);
+    remote(&fixture).check().await.unwrap();
 }
