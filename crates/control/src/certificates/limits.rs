@@ -304,26 +304,12 @@ fn key(names: &[DnsName]) -> String {
     hasher.finalize().to_hex().to_string()
 }
 
-/// The registered domains of `names`, near enough without the list of public suffixes: two labels,
-/// or three below such as `co.uk`.
+/// The registered domains of `names`, as CAs count them: one label below the public suffix, which may
+/// be one of a host of many customers (`github.io`). A name that is a suffix itself counts alone.
 fn domains(names: &[DnsName]) -> BTreeSet<String> {
     let domain = |name: &DnsName| {
-        let labels: Vec<&str> = name.as_str().trim_start_matches("*.").rsplit('.').collect();
-        let is_shared = |label: &&str| {
-            ["co", "com", "net", "org", "gov", "edu", "ac", "or", "ne", "go"].contains(label)
-        };
-        let takes = match labels.as_slice() {
-            [top, second, ..] if top.len() == 2 && is_shared(second) => 3,
-            _ => 2,
-        };
-        labels
-            .into_iter()
-            .take(takes)
-            .collect::<Vec<_>>()
-            .into_iter()
-            .rev()
-            .collect::<Vec<_>>()
-            .join(".")
+        let bare = name.as_str().trim_start_matches("*.");
+        psl::domain_str(bare).unwrap_or(bare).to_owned()
     };
     names.iter().map(domain).collect()
 }

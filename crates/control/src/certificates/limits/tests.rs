@@ -133,9 +133,30 @@ fn a_ca_whose_room_is_used_up_makes_way_at_once() {
     let events = events(EventKind::Domain, "one.test", 0..40);
     let history = History { events, ..History::default() };
     assert_eq!(choose(&history, &names(&["a.one.test"]), start()), Ok(1));
-    let counted = issued(ONE, &names(&["*.a.one.test", "b.two.co.uk", "two.co.uk"]), start());
-    let subjects: Vec<&str> = counted[1..].iter().map(|event| event.subject.as_str()).collect();
-    assert_eq!(subjects, ["one.test", "two.co.uk"]);
+}
+
+#[test]
+fn a_week_has_room_for_so_many_certificates_of_each_registered_domain() {
+    let subjects = |asked: &[&str]| {
+        let counted = issued(ONE, &names(asked), start());
+        let domains = counted.into_iter().filter(|event| event.kind == EventKind::Domain);
+        domains.map(|event| event.subject).collect::<Vec<_>>()
+    };
+    for (asked, counted) in [
+        (&["*.a.one.test", "b.two.co.uk", "two.co.uk"][..], &["one.test", "two.co.uk"][..]),
+        // Not two labels and not three: each a domain of its own, or all of one.
+        (&["a.b.kawasaki.jp", "x.city.kawasaki.jp"], &["a.b.kawasaki.jp", "city.kawasaki.jp"]),
+        (&["me.github.io", "www.you.github.io"], &["me.github.io", "you.github.io"]),
+        (&["a.shop.com.br", "b.shop.com.br"], &["shop.com.br"]),
+        (&["github.io", "xn--85x722f.xn--55qx5d.cn"], &["github.io", "xn--85x722f.xn--55qx5d.cn"]),
+    ] {
+        assert_eq!(subjects(asked), counted, "{asked:?}");
+    }
+    // Two customers of one suffix do not use up each other's room.
+    let events = events(EventKind::Domain, "me.github.io", 0..40);
+    let history = History { events, ..History::default() };
+    assert_eq!(choose(&history, &names(&["www.me.github.io"]), start()), Ok(1));
+    assert_eq!(choose(&history, &names(&["you.github.io"]), start()), Ok(0));
 }
 
 proptest! {
