@@ -1,5 +1,7 @@
 //! What does an error of a CA mean for the next try?
 
+use std::collections::BTreeSet;
+
 use instant_acme::{Error, Problem};
 use nigh_proto::zone::DnsName;
 
@@ -152,13 +154,34 @@ pub(crate) fn of_problem(
     if !is_about_names || names.is_empty() {
         return vec![whole(kind, retry_after_ms, detail)];
     }
+    let spoken_of = spoken_of(names, problem.detail.as_deref().unwrap_or_default());
+    let (kind, detail) = match spoken_of.len() {
+        // It means one of several and does not say which: each is asked for alone, and soon, or one
+        // would hold back the others for as long as itself.
+        0 if names.len() > 1 => (
+            SetbackKind::Failed,
+            format!("of {} names asked for together, {detail}; each is tried alone", names.len()),
+        ),
+        _ => (kind, detail),
+    };
+    let meant = if spoken_of.is_empty() { names.iter().collect() } else { spoken_of };
     let about = |name: &DnsName| Trouble {
         subject: name.to_string(),
         kind,
         retry_after_ms,
         detail: detail.clone(),
     };
-    names.iter().map(about).collect()
+    meant.into_iter().map(about).collect()
+}
+
+/// The names that stand in `text` as a whole: `b.test` does not stand in `a.b.test`.
+fn spoken_of<'n>(names: &'n [DnsName], text: &str) -> Vec<&'n DnsName> {
+    let text = text.to_ascii_lowercase();
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '*');
+    // A sentence may end with a name.
+    let words = text.split(|c| !is_part(c)).map(|word| word.trim_end_matches('.'));
+    let words: BTreeSet<&str> = words.collect();
+    names.iter().filter(|name| words.contains(name.as_str())).collect()
 }
 
 /// Whether the CA only wants the same with another nonce (RFC 8555, section 6.5).
@@ -202,6 +225,24 @@ mod tests {
     }
 
     #[test]
+    fn one_name_of_many_is_found_in_what_the_ca_says() {
+        let said = |detail: &str| {
+            troubles(serde_json::json!({
+                "type": format!("{PREFIX}rejectedIdentifier"), "detail": detail,
+            }))
+        };
+        let only = |name: &str| vec![(name.to_owned(), SetbackKind::Refused)];
+        assert_eq!(said(r#"Cannot issue for "a.test": forbidden by policy"#), only("a.test"));
+        assert_eq!(said("policy forbids *.B.test."), only("*.b.test"));
+        let both = |kind| ["a.test", "*.b.test"].map(|name| (name.to_owned(), kind)).to_vec();
+        assert_eq!(said("neither a.test nor *.b.test"), both(SetbackKind::Refused));
+        // None of these is a name that was asked for: each is tried alone, and soon.
+        for silent in ["forbidden by policy", "not x.a.test", "not a.test.example", "b.test"] {
+            assert_eq!(said(silent), both(SetbackKind::Failed), "{silent}");
+        }
+    }
+
+    #[test]
     fn what_is_not_about_names_is_about_the_ca() {
         for (kind, expected) in [
             ("rateLimited", SetbackKind::Limited),
@@ -213,6 +254,6 @@ mod tests {
             assert_eq!(found, [(String::new(), expected)], "{kind}");
         }
         let found = troubles(serde_json::json!({ "type": format!("{PREFIX}caa") }));
-        assert_eq!(found.len(), 2);
+        assert_eq!(found.len(), 2, "it is about the names, and nobody knows which");
     }
 }

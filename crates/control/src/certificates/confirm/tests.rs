@@ -122,3 +122,22 @@ async fn a_server_that_reports_must_have_the_state_whatever_it_answers() {
     app.statuses().reported(said, app.instant(), app.now());
     assert_eq!(look(&fixture).await, Ok(()));
 }
+
+#[tokio::test]
+async fn a_server_that_reports_and_cannot_be_reached_is_waited_for_until_it_is_away() {
+    let (fresh, walled) = (Server::start().await, Server::start().await);
+    fresh.show("answer");
+    let fixture = control(&[("ns1", fresh.port), ("ns2", walled.port)]).await;
+    walled.task.abort();
+    let _ = walled.task.await;
+    let app = &fixture.app;
+    app.statuses().connected(&"ns2".parse().unwrap(), app.instant());
+    let mut said = report("ns2", &[]);
+    said.about.role = MachineRole::Dns;
+    said.revision = Some(nigh_proto::state::Revision(7));
+    app.statuses().reported(said, app.instant(), app.now());
+    let why = look(&fixture).await.unwrap_err();
+    assert!(why.contains("the DNS server ns2"), "resolvers may reach it, and the CA: {why}");
+    fixture.hand.advance(Duration::from_millis(AWAY_AFTER_MS + 1));
+    assert_eq!(look(&fixture).await, Ok(()));
+}
