@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -11,12 +12,18 @@ use super::{
 };
 use crate::config::AcmeConfig;
 
+/// For how long what a directory says is taken to be so.
+const DIRECTORY_LASTS: Duration = Duration::from_secs(24 * 60 * 60);
+/// How many profiles of a CA are looked at; none has more than a handful.
+const PROFILES_MAX: usize = 20;
+
 /// A CA that is configured.
 #[derive(Debug)]
 pub(crate) struct Issuer {
     pub(crate) config: AcmeConfig,
     pub(crate) calls: Calls,
-    directory: tokio::sync::OnceCell<Directory>,
+    /// What it said last, and when.
+    directory: tokio::sync::Mutex<Option<(Instant, Arc<Directory>)>>,
     /// Held while an account is made, so that there is one.
     pub(crate) registering: tokio::sync::Mutex<()>,
 }
@@ -48,7 +55,7 @@ impl Issuers {
         let issuer = Arc::new(Issuer {
             config: config.clone(),
             calls,
-            directory: tokio::sync::OnceCell::new(),
+            directory: tokio::sync::Mutex::default(),
             registering: tokio::sync::Mutex::default(),
         });
         known.insert(config.directory.clone(), Arc::clone(&issuer));
@@ -61,13 +68,38 @@ impl Issuer {
         &self.config.directory
     }
 
-    pub(crate) async fn directory(&self) -> Result<&Directory, Fault> {
-        let read = self.directory.get_or_try_init(|| self.read_directory()).await;
-        read.map_err(|error| Fault::of_ca(&error, self, &[]))
+    /// What the CA says of itself, as far as it was asked within a day.
+    pub(crate) async fn directory(&self) -> Result<Arc<Directory>, Fault> {
+        self.directory_within(DIRECTORY_LASTS).await
     }
 
-    async fn read_directory(&self) -> Result<Directory, instant_acme::Error> {
-        Ok(Directory::read(&self.calls.get_json(self.url()).await?))
+    /// What it said no longer ago than `age`.
+    async fn directory_within(&self, age: Duration) -> Result<Arc<Directory>, Fault> {
+        let mut known = self.directory.lock().await;
+        if let Some((_, directory)) = known.as_ref().filter(|(at, _)| at.elapsed() < age) {
+            return Ok(Arc::clone(directory));
+        }
+        let read = self.calls.get_json(self.url()).await;
+        let json = read.map_err(|error| Fault::of_ca(&error, self, &[]))?;
+        let directory = Arc::new(Directory::read(&json));
+        *known = Some((Instant::now(), Arc::clone(&directory)));
+        Ok(directory)
+    }
+
+    /// The kind of certificate to ask for (draft-ietf-acme-profiles); one that the CA does not offer
+    /// is an error, since the CA's own choice would be another one than the operator's.
+    pub(crate) async fn profile(&self) -> Result<Option<&str>, Fault> {
+        let Some(profile) = self.config.profile.as_deref() else { return Ok(None) };
+        let offers = |directory: &Directory| directory.profiles.iter().any(|own| own == profile);
+        if offers(&*self.directory().await?) {
+            return Ok(Some(profile));
+        }
+        // It may have come since.
+        let directory = self.directory_within(Duration::ZERO).await?;
+        match offers(&directory) {
+            true => Ok(Some(profile)),
+            false => Err(of_whole_ca(directory.lacks(profile, self.url()))),
+        }
     }
 
     /// What CAA records call it.
@@ -90,7 +122,16 @@ impl Directory {
         Directory {
             caa_identities: texts(&meta["caaIdentities"]),
             has_renewal_info: json["renewalInfo"].is_string(),
-            profiles: profiles.map(|(name, _)| name.clone()).take(20).collect(),
+            profiles: profiles.map(|(name, _)| name.clone()).take(PROFILES_MAX).collect(),
+        }
+    }
+
+    /// Why `ca` is not asked for a certificate of `profile`, and what to write instead.
+    fn lacks(&self, profile: &str, ca: &str) -> String {
+        let why = format!("certificates.acme.profile is {profile:?}, which {ca} does not offer");
+        match self.profiles.as_slice() {
+            [] => format!("{why}: it has no profiles; remove the line"),
+            own => format!("{why}; it has: {}", own.join(", ")),
         }
     }
 }

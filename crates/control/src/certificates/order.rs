@@ -171,13 +171,7 @@ impl Errand {
     async fn begin(&self, account: &Account) -> Result<Order, Fault> {
         let ca = self.issuer.url();
         let directory = self.issuer.directory().await?;
-        let profile = self.issuer.config.profile.as_deref();
-        if let Some(profile) =
-            profile.filter(|name| !directory.profiles.iter().any(|own| own == name))
-        {
-            let has = directory.profiles.join(", ");
-            return Err(of_whole_ca(format!("{ca} has no profile {profile:?}; it has: {has}")));
-        }
+        let profile = self.issuer.profile().await?;
         // Counted before it is asked for: a crash must not make it free.
         let order = EventKind::Order;
         let event =

@@ -57,6 +57,15 @@ fn the_moment_is_drawn_once_and_again_when_the_window_moves() {
 
 /// A control that asks the CA at `directory`, and has a wildcard from there that lasts 90 days.
 async fn fixture(directory: &str, ca_file: Option<std::path::PathBuf>) -> (Fixture, Authority) {
+    fixture_for(directory, ca_file, None).await
+}
+
+/// The same, which asks for certificates of `profile`.
+async fn fixture_for(
+    directory: &str,
+    ca_file: Option<std::path::PathBuf>,
+    profile: Option<&str>,
+) -> (Fixture, Authority) {
     let fixture = Fixture::new().await;
     let mut config = ControlConfig::new(fixture.dir.path().into());
     let zone = r#"{"name": "nigh.test", "name_servers": ["ns1"]}"#;
@@ -68,7 +77,7 @@ async fn fixture(directory: &str, ca_file: Option<std::path::PathBuf>) -> (Fixtu
         agree_to_terms: true,
         eab_key_id: None,
         eab_key_file: None,
-        profile: None,
+        profile: profile.map(str::to_owned),
         ca_file,
         caa_identities: Vec::new(),
     }];
@@ -132,7 +141,7 @@ async fn a_ca_that_is_down_for_days_is_asked_seldom_and_what_is_there_serves_on(
     assert!(warnings.iter().any(|warning| warning.starts_with(&told)), "{warnings:?}");
 }
 
-/// A CA that says when to renew, and that it has too much to do.
+/// A CA that says when to renew and which profiles it has, and that it has too much to do.
 #[derive(Debug, Default)]
 struct Double {
     url: Mutex<String>,
@@ -140,6 +149,8 @@ struct Double {
     orders: Mutex<Vec<Value>>,
     /// The window, in Unix time.
     window: Mutex<(i64, i64)>,
+    /// What `meta.profiles` of the directory is.
+    profiles: Mutex<serde_json::Map<String, Value>>,
 }
 
 type Shared = State<Arc<Double>>;
@@ -156,6 +167,7 @@ async fn directory(State(double): Shared) -> Json<Value> {
         "newAccount": double.at("/account"),
         "newOrder": double.at("/order"),
         "renewalInfo": double.at("/renewal"),
+        "meta": { "profiles": *double.profiles.lock().unwrap() },
     }))
 }
 
@@ -250,4 +262,50 @@ async fn a_certificate_is_renewed_when_its_ca_says_and_the_ca_hears_which_one() 
     fixture.hand.advance(Duration::from_secs(1_000));
     step(&mut acme).await;
     assert_eq!(double.orders.lock().unwrap().len(), 2);
+}
+
+/// What was asked of the double, and why nothing more was, after one pass a day later.
+async fn asked(fixture: &Fixture, double: &Double) -> (Vec<Value>, String) {
+    fixture.hand.advance(Duration::from_millis(DAY_MS.unsigned_abs()));
+    step(&mut Acme::new(fixture.app.clone())).await;
+    let orders = double.orders.lock().unwrap().clone();
+    let history = fixture.app.store().acme_history().await.unwrap();
+    let [setback] = history.setbacks.as_slice() else { panic!("{history:?}") };
+    (orders, setback.detail.clone())
+}
+
+#[tokio::test]
+async fn the_profile_is_asked_for_by_name_and_one_that_the_ca_lacks_is_an_error_of_configuration() {
+    let dir = tempfile::tempdir().unwrap();
+    let (double, context) = (Arc::new(Double::default()), Context::new("control", "0.0.0"));
+    let ca_file = serve(Arc::clone(&double), &context.tasks, dir.path()).await;
+    let directory = double.at("/dir");
+    let (fixture, _) = fixture_for(&directory, Some(ca_file), Some("shortlived")).await;
+    let app = &fixture.app;
+    fixture.hand.advance(Duration::from_millis(60 * DAY_MS.unsigned_abs()));
+
+    let (orders, why) = asked(&fixture, &double).await;
+    let expected = format!(
+        "certificates.acme.profile is \"shortlived\", which {directory} does not offer: it has no \
+         profiles; remove the line"
+    );
+    assert_eq!((orders.len(), why), (0, expected), "the CA would give another kind");
+
+    let offer = |names: &[&str]| {
+        let offered = names.iter().map(|name| ((*name).to_owned(), json!("https://profile.test")));
+        *double.profiles.lock().unwrap() = offered.collect();
+    };
+    offer(&["classic", "tlsserver"]);
+    let (orders, why) = asked(&fixture, &double).await;
+    assert!(orders.is_empty() && why.ends_with("it has: classic, tlsserver"), "{orders:?} {why}");
+    // It is the next pass that finds that it has to wait.
+    step(&mut Acme::new(app.clone())).await;
+    let warnings = app.status(&[]).await.unwrap().warnings;
+    assert!(warnings.iter().any(|warning| warning.contains("it has: classic")), "{warnings:?}");
+
+    // The CA comes to offer it: nothing has to be started anew.
+    offer(&["classic", "shortlived"]);
+    let (orders, _) = asked(&fixture, &double).await;
+    let [order] = orders.as_slice() else { panic!("{orders:?}") };
+    assert_eq!(order["profile"], "shortlived");
 }
