@@ -38,7 +38,7 @@ use std::{
 };
 
 use nigh_daemon::Clock;
-use nigh_proto::{Digest, Manifest, Timestamp};
+use nigh_proto::{Digest, MachineName, Manifest, Timestamp};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -52,6 +52,7 @@ use crate::{
         World, edition::Editions, presence::Statuses, progress::Board, state::Settings,
         wanted::Wanted,
     },
+    machines::turned_away::TurnedAway,
     metrics::ControlMetrics,
     store::{CertificateRow, Source, Store, StoreError, Tx},
 };
@@ -126,6 +127,7 @@ struct Inner {
     /// Wakes `reconcile::proving`.
     proving: Notify,
     access: Access,
+    turned_away: Mutex<TurnedAway>,
     stopping: CancellationToken,
 }
 
@@ -221,6 +223,7 @@ impl App {
             certify: Notify::new(),
             proving: Notify::new(),
             access: Access::default(),
+            turned_away: Mutex::default(),
             stopping,
             clock,
         }));
@@ -402,6 +405,12 @@ impl App {
 
     pub(crate) fn statuses(&self) -> MutexGuard<'_, Statuses> {
         self.0.statuses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the log that a machine which goes by `name` was refused, unless it knows.
+    pub(crate) fn turn_away(&self, name: &MachineName, why: &dyn std::fmt::Display) {
+        let mut said = self.0.turned_away.lock().unwrap_or_else(PoisonError::into_inner);
+        said.tell(name, why, self.instant());
     }
 
     fn begun(&self) -> MutexGuard<'_, Option<(Digest, Arc<Manifest>)>> {

@@ -57,6 +57,11 @@ impl Desk {
         Self { name, bulletin: is_shared.then(Mutex::default), news: Notify::new() }
     }
 
+    /// What this run of control is called in the database.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     fn bulletin(&self) -> Option<MutexGuard<'_, Bulletin>> {
         let bulletin = self.bulletin.as_ref()?;
         Some(bulletin.lock().unwrap_or_else(PoisonError::into_inner))
@@ -200,6 +205,8 @@ fn told(row: ToldRow, now: Instant) -> Told {
         name: row.machine,
         reported_at: before(row.reported_ms_ago),
         watched_at: before(row.watched_ms_ago),
+        starts: row.starts,
+        copy_heard_at: before(row.copy_heard_ms_ago),
         // One of a newer version that this one cannot read is as good as none.
         report: row.report.and_then(|text| serde_json::from_str(&text).ok()),
     }

@@ -3,13 +3,14 @@
 //! `join` makes a machine one of the fleet and `renew` keeps it in, `watch` tells it its state as it
 //! changes, `report` hears it, `content` gives it blobs, `refill` takes some back. Every route but
 //! join is for machines that present a
-//! certificate of control's CA, and [`Machine`] is the proof.
+//! certificate of control's CA, and [`Machine`] is the proof; `turned_away` tells the log who has none.
 
 mod content;
 mod join;
 mod refill;
 mod renew;
 mod report;
+pub(crate) mod turned_away;
 mod watch;
 
 use axum::{
@@ -64,6 +65,7 @@ impl FromRequestParts<App> for Machine {
                 "this machine's certificate ended at {}; join with a new token",
                 presented.not_after
             );
+            app.turn_away(&presented.identity.name, &why);
             return Err(Refusal::new(StatusCode::UNAUTHORIZED, "certificate_expired", why));
         }
         let identity = presented.identity;
@@ -71,7 +73,11 @@ impl FromRequestParts<App> for Machine {
         let known = world.machine(&identity.name).filter(|row| row.id == identity.id);
         match known {
             Some(row) => Ok(Machine(row.clone())),
-            None => Err(AppError::MachineRemoved(identity.name).into()),
+            None => {
+                let error = AppError::MachineRemoved(identity.name.clone());
+                app.turn_away(&identity.name, &error);
+                Err(error.into())
+            }
         }
     }
 }

@@ -13,7 +13,10 @@ use serde_json::json;
 use super::{App, AppError, Expected, Secret, begin::checked_duration, error::JoinRefusal, random};
 use crate::{
     ca::{self, Presented},
-    fleet::sense::{check_about, sensible},
+    fleet::{
+        presence::Standing,
+        sense::{check_about, sensible},
+    },
     request::{Actor, ActorKind},
     store::{Deed, JoinTokenRow, MachineRow},
 };
@@ -26,6 +29,26 @@ pub(super) const CLOCK_AHEAD_MAX_MS: i64 = 5_000;
 const JOIN_CLOCK_MAX_MS: i64 = 10 * 60 * 1000;
 /// How often an open connection is looked at that nothing has happened to.
 const VOID_LOOK: Duration = Duration::from_secs(30);
+
+/// What an operator does to a machine.
+enum Edit {
+    Drained(bool),
+    /// Only what has joined since is the machine.
+    Identity(MachineId),
+    Gone,
+}
+
+impl Edit {
+    /// The event that tells of it, and the verb of the audit log.
+    const fn names(&self) -> (EventKind, &'static str) {
+        match self {
+            Edit::Drained(true) => (EventKind::MachineDrained, "machine.drain"),
+            Edit::Drained(false) => (EventKind::MachineUndrained, "machine.undrain"),
+            Edit::Identity(_) => (EventKind::MachineRevoked, "machine.revoke"),
+            Edit::Gone => (EventKind::MachineRemoved, "machine.remove"),
+        }
+    }
+}
 
 impl App {
     pub(crate) async fn create_join_token(
@@ -187,20 +210,7 @@ impl App {
         is_drained: bool,
         expected: &Expected,
     ) -> Result<(), AppError> {
-        let mut tx = self.store().begin().await?;
-        if let Some(machine) = tx.machine(name).await? {
-            expected.allow(&machine.edits())?;
-        }
-        if !tx.set_drained(name, is_drained).await? {
-            return Err(AppError::MachineUnknown(name.clone()));
-        }
-        let kind = if is_drained { EventKind::MachineDrained } else { EventKind::MachineUndrained };
-        self.record(&mut tx, kind, None, name.as_str(), json!({})).await?;
-        tx.raise_revision().await?;
-        let verb = if is_drained { "machine.drain" } else { "machine.undrain" };
-        tx.audit(self.now(), Deed::new(verb, name)).await?;
-        tx.commit().await?;
-        self.publish().await?;
+        self.edit_machine(name, expected, &Edit::Drained(is_drained)).await?;
         let what = if is_drained { "drained" } else { "taken back into the answers" };
         tracing::info!(machine.name = %name, "{name} is {what}");
         Ok(())
@@ -213,18 +223,8 @@ impl App {
         name: &MachineName,
         expected: &Expected,
     ) -> Result<(), AppError> {
-        let mut tx = self.store().begin().await?;
-        if let Some(machine) = tx.machine(name).await? {
-            expected.allow(&machine.edits())?;
-        }
-        if !tx.set_machine_id(name, &MachineId::new(self.unix_ms(), random())).await? {
-            return Err(AppError::MachineUnknown(name.clone()));
-        }
-        self.record(&mut tx, EventKind::MachineRevoked, None, name.as_str(), json!({})).await?;
-        tx.raise_revision().await?;
-        tx.audit(self.now(), Deed::new("machine.revoke", name)).await?;
-        tx.commit().await?;
-        self.publish().await?;
+        let id = MachineId::new(self.unix_ms(), random());
+        self.edit_machine(name, expected, &Edit::Identity(id)).await?;
         self.statuses().forget(name);
         tracing::warn!(machine.name = %name, "the certificates of {name} were revoked");
         Ok(())
@@ -236,21 +236,37 @@ impl App {
         name: &MachineName,
         expected: &Expected,
     ) -> Result<(), AppError> {
+        self.edit_machine(name, expected, &Edit::Gone).await?;
+        self.statuses().forget(name);
+        tracing::info!(machine.name = %name, "{name} was removed from the fleet");
+        Ok(())
+    }
+
+    /// Changes a machine that is as expected, and tells everyone.
+    async fn edit_machine(
+        &self,
+        name: &MachineName,
+        expected: &Expected,
+        edit: &Edit,
+    ) -> Result<(), AppError> {
         let mut tx = self.store().begin().await?;
         if let Some(machine) = tx.machine(name).await? {
             expected.allow(&machine.edits())?;
         }
-        if !tx.delete_machine(name).await? {
+        let is_there = match edit {
+            Edit::Drained(is_drained) => tx.set_drained(name, *is_drained).await?,
+            Edit::Identity(id) => tx.set_machine_id(name, id).await?,
+            Edit::Gone => tx.delete_machine(name).await?,
+        };
+        if !is_there {
             return Err(AppError::MachineUnknown(name.clone()));
         }
-        self.record(&mut tx, EventKind::MachineRemoved, None, name.as_str(), json!({})).await?;
+        let (kind, verb) = edit.names();
+        self.record(&mut tx, kind, None, name.as_str(), json!({})).await?;
         tx.raise_revision().await?;
-        tx.audit(self.now(), Deed::new("machine.remove", name)).await?;
+        tx.audit(self.now(), Deed::new(verb, name)).await?;
         tx.commit().await?;
-        self.publish().await?;
-        self.statuses().forget(name);
-        tracing::info!(machine.name = %name, "{name} was removed from the fleet");
-        Ok(())
+        Ok(self.publish().await?)
     }
 
     /// Takes in what a machine says, as far as it can be true. Only what it says of itself is
@@ -267,11 +283,8 @@ impl App {
         }
         let report = sensible(&world, report).map_err(AppError::Nonsense)?;
         let about = report.about.clone();
+        self.require_newest(machine, report.credentials.instance).await?;
         let (now, instant) = (self.now(), self.instant());
-        let instance = report.credentials.instance;
-        if !self.statuses().is_the_one(&machine.name, instance, instant) {
-            return Err(AppError::MachineDuplicate(machine.name.clone()));
-        }
         self.desk().reported(&machine.id, &report);
         if self.statuses().reported(report, instant, now) {
             tracing::warn!(
@@ -289,6 +302,36 @@ impl App {
         self.reported().notify_one();
         self.proving().notify_one();
         Ok(())
+    }
+
+    /// Refuses a start of a machine after which another one came that is there: of two machines with one
+    /// identity the one that started last counts, whichever control each of them talks to.
+    pub(crate) async fn require_newest(
+        &self,
+        machine: &MachineRow,
+        instance: u64,
+    ) -> Result<(), AppError> {
+        let standing = self.statuses().standing(&machine.name, instance, self.instant());
+        match standing {
+            Standing::Newest => Ok(()),
+            Standing::New => {
+                let control = self.desk().name();
+                let claimed = self.store().claim_start(control, machine, instance).await?;
+                let mut statuses = self.statuses();
+                let alone = || statuses.starts(&machine.name).with(instance);
+                let starts = claimed.unwrap_or_else(alone);
+                statuses.started(&machine.name, starts);
+                Ok(())
+            }
+            Standing::Superseded { is_news } => {
+                if is_news {
+                    self.store().tell_of_copy(machine).await?;
+                }
+                let error = AppError::MachineDuplicate(machine.name.clone());
+                self.turn_away(&machine.name, &error);
+                Err(error)
+            }
+        }
     }
 
     /// What a machine is asked for after its report.

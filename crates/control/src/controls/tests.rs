@@ -219,3 +219,48 @@ async fn controls_that_keep_blobs_in_their_own_folders_refuse_to_work_side_by_si
     assert!(third.take_part(false).await.unwrap());
     assert_eq!(third.lead().await.unwrap(), None);
 }
+
+/// An original talks to one control, a restored snapshot of it to the other.
+#[tokio::test]
+async fn two_machines_with_one_identity_are_seen_though_each_talks_to_another_control() {
+    let pair = Pair::start().await;
+    let edge = pair.join("fra1").await;
+    let (first, second) = (&pair.first.app, &pair.second.app);
+    let started_as = |instance: u64| {
+        let mut report = report("fra1", &[]);
+        report.credentials.instance = instance;
+        report
+    };
+    let (original, copy) = (u64::MAX, 7);
+    for app in [first, second] {
+        app.statuses().connected(&edge.name, app.instant());
+        app.desk().connected(&edge.name, &edge.id);
+    }
+    first.take_report(&edge, started_as(original)).await.unwrap();
+    until("the second control knows of the original", || {
+        second
+            .statuses()
+            .get(&edge.name)
+            .is_some_and(|known| known.credentials.instance == original)
+    })
+    .await;
+    second.take_report(&edge, started_as(copy)).await.unwrap();
+    until("the first control knows of the copy", || {
+        first.statuses().is_superseded(&edge.name, original)
+    })
+    .await;
+    // What started last counts, wherever it talks; the other is refused everywhere.
+    for app in [first, second, first] {
+        app.take_report(&edge, started_as(copy)).await.unwrap();
+        let refused = app.take_report(&edge, started_as(original)).await;
+        assert!(matches!(refused, Err(AppError::MachineDuplicate(_))), "{refused:?}");
+    }
+    let warns = |app: &App| app.statuses().has_copy(&edge.name, app.instant());
+    until("both controls tell of it", || warns(first) && warns(second)).await;
+    // A control that starts now knows as well.
+    let third = Fixture::on(pair.first.database.clone()).await;
+    let _hears = Colleagues::meet(third.app.clone()).await.unwrap();
+    assert!(warns(&third.app));
+    let refused = third.app.take_report(&edge, started_as(original)).await;
+    assert!(matches!(refused, Err(AppError::MachineDuplicate(_))), "{refused:?}");
+}

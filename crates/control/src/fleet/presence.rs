@@ -12,6 +12,7 @@ use nigh_proto::{
     MachineName, ReleaseId, SiteName, Timestamp,
     report::{AWAY_AFTER_MS, CertificateReport, Credentials, Health, Report, SiteReport},
 };
+use serde::{Deserialize, Serialize};
 
 /// Whether a machine takes part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,17 +41,61 @@ pub(crate) struct Status {
     pub clock_ahead_ms: i64,
     /// What it presents and believes.
     pub credentials: Credentials,
-    /// Starts of the machine that another one came after: those of a copy, or of before a restart.
-    /// At most [`SUPERSEDED_MAX`].
-    superseded: Vec<u64>,
-    /// The newest start that was seen, and when a superseded one was last heard of.
-    newest: u64,
+    /// Its starts, as far as they are remembered.
+    starts: Starts,
+    /// When a superseded start was last heard of.
     copy_heard_at: Option<Instant>,
-    /// How often: once may be a report that was on its way while the machine started again.
+    /// How often since the newest started: once may be a report that was on its way then.
     copy_heard_total: u32,
+    /// When other controls were told of that.
+    copy_told_at: Option<Instant>,
+    /// When another control last heard of two machines.
+    copy_heard_elsewhere_at: Option<Instant>,
     pub sites: BTreeMap<SiteName, SiteReport>,
     /// What became of its certificates and candidates.
     pub certificates: Vec<CertificateReport>,
+}
+
+/// The starts of a machine in the order in which they came to count, the newest last. Each is a number
+/// that the machine drew.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Starts {
+    /// At most [`STARTS_MAX`].
+    instances: Vec<u64>,
+    /// Rises with every one that takes the place of another.
+    order: i64,
+}
+
+impl Starts {
+    /// The same with `instance` as the newest.
+    pub(crate) fn with(mut self, instance: u64) -> Self {
+        self.instances.retain(|known| *known != instance);
+        self.instances.push(instance);
+        self.instances.drain(..self.instances.len().saturating_sub(STARTS_MAX));
+        self.order += 1;
+        self
+    }
+
+    fn newest(&self) -> Option<u64> {
+        self.instances.last().copied()
+    }
+
+    /// Whether another one came after `instance`: that is a copy, or of before a restart.
+    fn is_superseded(&self, instance: u64) -> bool {
+        self.newest() != Some(instance) && self.instances.contains(&instance)
+    }
+}
+
+/// What a start of a machine is among those that were seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It counts.
+    Newest,
+    /// It was not heard of before, or the one that came after it is gone: it is to take its place.
+    New,
+    /// Another one came after it and is there: this is a copy, or the original of one. `is_news`: it
+    /// is worth telling the other controls.
+    Superseded { is_news: bool },
 }
 
 /// What another control has heard of a machine.
@@ -62,6 +107,10 @@ pub(crate) struct Told {
     pub reported_at: Option<Instant>,
     /// When a control last said that it has the machine's stream.
     pub watched_at: Option<Instant>,
+    /// Its starts, whichever control heard of them.
+    pub starts: Option<Starts>,
+    /// When a control last heard of two machines of this identity.
+    pub copy_heard_at: Option<Instant>,
 }
 
 /// What is known of every machine. At most one status per machine that has joined.
@@ -90,9 +139,11 @@ pub(crate) struct News {
 
 /// A machine that starts more often than this while an older start of it talks still is in trouble
 /// of another kind.
-const SUPERSEDED_MAX: usize = 16;
+const STARTS_MAX: usize = 17;
 /// A copy that was not heard of for so long is gone.
 const COPY_GONE: Duration = Duration::from_secs(10 * 60);
+/// How often other controls are told of a copy that goes on talking.
+const COPY_TOLD: Duration = Duration::from_secs(60);
 /// A clock that is further off than this is worth telling once.
 const CLOCK_WRONG_MS: i64 = 5_000;
 const AWAY_AFTER: Duration = Duration::from_millis(AWAY_AFTER_MS);
@@ -131,28 +182,43 @@ impl Statuses {
         }
     }
 
-    /// Whether the start `instance` of a machine is the newest that was seen while that one is
-    /// there: of two machines with one identity, such as a restored snapshot beside its original,
-    /// the one that was started last counts. 0 is a machine that does not tell.
-    pub(crate) fn is_the_one(&mut self, name: &MachineName, instance: u64, now: Instant) -> bool {
+    /// What the start `instance` of a machine is: of two machines with one identity, such as a restored
+    /// snapshot beside its original, the one that was started last counts while it is there.
+    pub(crate) fn standing(&mut self, name: &MachineName, instance: u64, now: Instant) -> Standing {
         let is_away = self.presence(name, now) == Presence::Away;
         let status = self.machines.entry(name.clone()).or_default();
-        if instance == 0 || instance == status.newest {
-            return true;
+        if instance == 0 || status.starts.newest() == Some(instance) {
+            return Standing::Newest;
         }
-        if status.newest != 0 && !is_away && status.superseded.contains(&instance) {
-            status.copy_heard_at = Some(now);
-            status.copy_heard_total = status.copy_heard_total.saturating_add(1);
-            return false;
+        if is_away || !status.starts.is_superseded(instance) {
+            return Standing::New;
         }
-        if status.newest != 0 {
-            status.superseded.push(status.newest);
-            let surplus = status.superseded.len().saturating_sub(SUPERSEDED_MAX);
-            status.superseded.drain(..surplus);
+        status.copy_heard_at = Some(now);
+        status.copy_heard_total = status.copy_heard_total.saturating_add(1);
+        let was_long_ago = |at| now.saturating_duration_since(at) >= COPY_TOLD;
+        let is_news = status.copy_heard_total > 1 && status.copy_told_at.is_none_or(was_long_ago);
+        if is_news {
+            status.copy_told_at = Some(now);
         }
-        status.superseded.retain(|known| *known != instance);
-        status.newest = instance;
-        true
+        Standing::Superseded { is_news }
+    }
+
+    /// The starts of a machine that are known here.
+    pub(crate) fn starts(&self, name: &MachineName) -> Starts {
+        self.machines.get(name).map(|status| status.starts.clone()).unwrap_or_default()
+    }
+
+    /// A start of a machine takes the place of the one before, here or at another control. What is older
+    /// than what is known changes nothing.
+    pub(crate) fn started(&mut self, name: &MachineName, starts: Starts) {
+        let status = self.machines.entry(name.clone()).or_default();
+        if starts.order <= status.starts.order {
+            return;
+        }
+        if starts.newest() != status.starts.newest() {
+            status.copy_heard_total = 0;
+        }
+        status.starts = starts;
     }
 
     /// Whether a second machine with the identity of `name` was heard of lately.
@@ -160,12 +226,13 @@ impl Statuses {
         self.machines.get(name).is_some_and(|status| {
             let is_recent = |at| now.saturating_duration_since(at) < COPY_GONE;
             status.copy_heard_total > 1 && status.copy_heard_at.is_some_and(is_recent)
+                || status.copy_heard_elsewhere_at.is_some_and(is_recent)
         })
     }
 
     /// Whether the start `instance` was superseded by another one.
     pub(crate) fn is_superseded(&self, name: &MachineName, instance: u64) -> bool {
-        self.machines.get(name).is_some_and(|status| status.superseded.contains(&instance))
+        self.machines.get(name).is_some_and(|status| status.starts.is_superseded(instance))
     }
 
     /// Takes in a report, whole: what it does not name is no longer so. Whether it is news that the
@@ -210,13 +277,20 @@ impl Statuses {
 
     /// Takes in what another control has heard, unless something newer was heard here.
     pub(crate) fn told(&mut self, told: Told, time: Timestamp) {
-        let Told { name, report, reported_at, watched_at } = told;
+        let Told { name, report, reported_at, watched_at, starts, copy_heard_at } = told;
+        if let Some(starts) = starts {
+            self.started(&name, starts);
+        }
+        // What an original said before it was known that a copy runs is not what the copy says.
+        let is_valid = |report: &Report| !self.is_superseded(&name, report.credentials.instance);
+        let report = report.filter(is_valid);
         let told_of = name.clone();
         let status = self.machines.entry(name).or_default();
         if status.watched_elsewhere_at.is_some() != watched_at.is_some() {
             self.news.entry(told_of.clone()).or_default().everything = true;
         }
         status.watched_elsewhere_at = watched_at;
+        status.copy_heard_elsewhere_at = copy_heard_at;
         status.connected_at = status.connected_at.max(watched_at);
         let is_newer = reported_at >= status.reported_at;
         match (report, reported_at) {
@@ -392,23 +466,83 @@ mod tests {
         let report = |statuses: &mut Statuses, at| {
             statuses.reported(fixture::report("fra1", &[]), at, Timestamp::default());
         };
+        let counts =
+            |statuses: &mut Statuses, instance, at| match statuses.standing(&edge, instance, at) {
+                Standing::Newest => true,
+                Standing::New => {
+                    let starts = statuses.starts(&edge).with(instance);
+                    statuses.started(&edge, starts);
+                    true
+                }
+                Standing::Superseded { .. } => false,
+            };
         statuses.connected(&edge, start);
-        assert!(statuses.is_the_one(&edge, 1, start));
+        assert!(counts(&mut statuses, 1, start));
         report(&mut statuses, start);
-        assert!(statuses.is_the_one(&edge, 2, start), "it was restarted, or copied");
+        assert!(counts(&mut statuses, 2, start), "it was restarted, or copied");
         assert!(!statuses.has_copy(&edge, start));
-        assert!(!statuses.is_the_one(&edge, 1, start), "this may have been on its way");
+        assert!(!counts(&mut statuses, 1, start), "this may have been on its way");
         assert!(!statuses.has_copy(&edge, start));
-        assert!(!statuses.is_the_one(&edge, 1, start), "the older one still talks");
+        assert!(!counts(&mut statuses, 1, start), "the older one still talks");
         assert!(statuses.has_copy(&edge, start));
-        assert!(statuses.is_the_one(&edge, 0, start), "who does not tell is not judged");
+        assert!(counts(&mut statuses, 0, start), "who does not tell is not judged");
         // With the newest gone the other one is all there is.
         let later = after(start, AWAY_AFTER_MS);
-        assert!(statuses.is_the_one(&edge, 1, later));
+        assert!(counts(&mut statuses, 1, later));
         for instance in 3..1000 {
-            assert!(statuses.is_the_one(&edge, instance, later));
+            assert!(counts(&mut statuses, instance, later));
         }
-        assert_eq!(statuses.get(&edge).unwrap().superseded.len(), SUPERSEDED_MAX);
+        assert_eq!(statuses.starts(&edge).instances.len(), STARTS_MAX);
+    }
+
+    #[test]
+    fn a_copy_that_goes_on_talking_is_told_to_others_now_and_then() {
+        let start = Instant::now();
+        let mut statuses = Statuses::new(start);
+        let edge = fixture::name("fra1");
+        statuses.connected(&edge, start);
+        statuses.started(&edge, Starts::default().with(1).with(2));
+        // Every five seconds, as machines report, for two and a half minutes.
+        let heard = (0..30).map(|round| {
+            let now = after(start, round * 5_000);
+            statuses.reported(fixture::report("fra1", &[]), now, Timestamp::default());
+            match statuses.standing(&edge, 1, now) {
+                Standing::Superseded { is_news } => is_news,
+                other => panic!("{other:?}"),
+            }
+        });
+        let told: Vec<usize> =
+            heard.enumerate().filter_map(|(at, news)| news.then_some(at)).collect();
+        assert_eq!(told, [1, 13, 25]);
+    }
+
+    proptest::proptest! {
+        /// Controls hear what the database says late, again and out of order: once they have heard the
+        /// last of it they agree.
+        #[test]
+        fn whoever_hears_of_the_same_starts_agrees_on_the_newest(
+            drawn in proptest::collection::vec(1u64..6, 1..40),
+            heard in proptest::collection::vec(0usize..40, 0..40),
+        ) {
+            let edge = fixture::name("fra1");
+            let all: Vec<Starts> = drawn
+                .iter()
+                .scan(Starts::default(), |starts, instance| {
+                    *starts = starts.clone().with(*instance);
+                    Some(starts.clone())
+                })
+                .collect();
+            let (last, newest) = (all.len() - 1, drawn[drawn.len() - 1]);
+            let mut statuses = Statuses::new(Instant::now());
+            for at in heard.iter().map(|at| at % all.len()).chain([last, 0]) {
+                statuses.started(&edge, all[at].clone());
+            }
+            proptest::prop_assert_eq!(statuses.starts(&edge), all[last].clone());
+            for instance in &drawn {
+                let is_superseded = statuses.is_superseded(&edge, *instance);
+                proptest::prop_assert_eq!(is_superseded, *instance != newest);
+            }
+        }
     }
 
     #[test]

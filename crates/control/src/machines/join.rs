@@ -16,5 +16,6 @@ pub(crate) async fn join(
     State(app): State<App>,
     OfMachine(request): OfMachine<JoinRequest, REQUEST_MAX_BYTES>,
 ) -> Result<Json<JoinResponse>, Refusal> {
-    Ok(Json(app.join(&request).await?))
+    let joined = app.join(&request).await;
+    Ok(Json(joined.inspect_err(|error| app.turn_away(&request.about.name, error))?))
 }

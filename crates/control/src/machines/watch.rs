@@ -25,7 +25,7 @@ use tokio::{sync::watch::Receiver, time::Interval};
 use super::{Machine, Peer};
 use crate::{
     api::{Params, problem::Refusal},
-    app::{App, AppError},
+    app::App,
     fleet::{World, edition::Line},
     store::MachineRow,
 };
@@ -60,9 +60,7 @@ pub(crate) async fn watch(
     Extension(peer): Extension<Peer>,
     Params(asked): Params<Since>,
 ) -> Result<Response, Refusal> {
-    if !app.statuses().is_the_one(&machine.name, asked.instance, app.instant()) {
-        return Err(AppError::MachineDuplicate(machine.name).into());
-    }
+    app.require_newest(&machine, asked.instance).await?;
     if let Some(since) = asked.since {
         app.catch_up(&machine.name, since, AHEAD_MAX).await?;
     }

@@ -14,9 +14,10 @@ use sqlx::{
 };
 
 use super::{
-    Store, StoreError,
+    MachineRow, Store, StoreError,
     sql::{Connection, Pool, Row, query},
 };
+use crate::fleet::presence::Starts;
 
 /// Payload: the revision that was committed.
 const REVISIONS: &str = "nigh_revisions";
@@ -55,12 +56,18 @@ pub(crate) struct ToldRow {
     pub reported_ms_ago: Option<i64>,
     /// How long ago another control said that it has the machine's stream.
     pub watched_ms_ago: Option<i64>,
+    /// The machine's starts that controls have heard of.
+    pub starts: Option<Starts>,
+    /// How long ago a control heard of two machines of this identity.
+    pub copy_heard_ms_ago: Option<i64>,
     pub changed: i64,
 }
 
 impl ToldRow {
     fn read(row: &Row) -> Result<Self, StoreError> {
         Ok(Self {
+            starts: read_starts(row)?,
+            copy_heard_ms_ago: row.get("copy_heard_ms_ago")?,
             machine: row.parse("machine")?,
             machine_id: row.get("machine_id")?,
             report: row.get("report")?,
@@ -69,6 +76,12 @@ impl ToldRow {
             changed: row.get("changed")?,
         })
     }
+}
+
+fn read_starts(row: &Row) -> Result<Option<Starts>, StoreError> {
+    let text: Option<String> = row.get("starts")?;
+    // What a newer version wrote otherwise is as good as none.
+    Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
 }
 
 /// What another control has just done.
@@ -188,6 +201,9 @@ impl Store {
                  machine_id = excluded.machine_id, \
                  report = CASE WHEN r.machine_id = excluded.machine_id \
                      THEN COALESCE(excluded.report, r.report) ELSE excluded.report END, \
+                 starts = CASE WHEN r.machine_id = excluded.machine_id THEN r.starts END, \
+                 copy_heard_at = \
+                     CASE WHEN r.machine_id = excluded.machine_id THEN r.copy_heard_at END, \
                  reported_to = COALESCE(excluded.reported_to, r.reported_to), \
                  reported_at = COALESCE(excluded.reported_at, r.reported_at), \
                  watched_by = CASE WHEN excluded.watched_by IS NULL AND r.watched_by = $2 \
@@ -207,6 +223,66 @@ impl Store {
         tx.commit().await
     }
 
+    /// A start of `machine` takes the place of the one before: its starts from now on, on which all
+    /// controls agree. `None` when there cannot be another control.
+    pub(crate) async fn claim_start(
+        &self,
+        control: &str,
+        machine: &MachineRow,
+        instance: u64,
+    ) -> Result<Option<Starts>, StoreError> {
+        if !self.is_shared() {
+            return Ok(None);
+        }
+        let mut tx = self.writer.begin().await?;
+        // Also so that nobody else numbers a start in between.
+        query("SELECT pg_advisory_xact_lock($1)").bind(REPORTS_LOCK).execute(&mut tx).await?;
+        let known =
+            query("SELECT starts FROM machine_reports WHERE machine = $1 AND machine_id = $2")
+                .bind(machine.name.as_str())
+                .bind(machine.id.as_str())
+                .fetch_optional(&mut tx)
+                .await?;
+        let known = known.map(|row| read_starts(&row)).transpose()?.flatten();
+        let starts = known.unwrap_or_default().with(instance);
+        query(
+            "INSERT INTO machine_reports AS r (machine, machine_id, starts, changed) \
+             SELECT name, id, $3, nextval('machine_reports_changes') \
+             FROM machines WHERE name = $1 AND id = $2 \
+             ON CONFLICT (machine) DO UPDATE SET \
+                 report = CASE WHEN r.machine_id = excluded.machine_id THEN r.report END, \
+                 copy_heard_at = \
+                     CASE WHEN r.machine_id = excluded.machine_id THEN r.copy_heard_at END, \
+                 machine_id = excluded.machine_id, starts = excluded.starts, \
+                 changed = excluded.changed",
+        )
+        .bind(machine.name.as_str())
+        .bind(machine.id.as_str())
+        .bind(serde_json::to_string(&starts).expect("numbers always have a JSON form"))
+        .execute(&mut tx)
+        .await?;
+        query("SELECT pg_notify($1, $2)").bind(REPORTS).bind(control).execute(&mut tx).await?;
+        tx.commit().await?;
+        Ok(Some(starts))
+    }
+
+    /// Two machines of this identity were heard of: every control is to say so.
+    pub(crate) async fn tell_of_copy(&self, machine: &MachineRow) -> Result<(), StoreError> {
+        if !self.is_shared() {
+            return Ok(());
+        }
+        let mut tx = self.writer.begin().await?;
+        query(
+            "UPDATE machine_reports SET copy_heard_at = clock_timestamp() \
+             WHERE machine = $1 AND machine_id = $2",
+        )
+        .bind(machine.name.as_str())
+        .bind(machine.id.as_str())
+        .execute(&mut tx)
+        .await?;
+        tx.commit().await
+    }
+
     /// What machines said to other controls than `control`: all that is there, or only what
     /// changed after `changed`. Reports come only with what changed.
     pub(crate) async fn shared_reports(
@@ -216,7 +292,9 @@ impl Store {
         all: bool,
     ) -> Result<Vec<ToldRow>, StoreError> {
         let rows = query(
-            "SELECT machine, machine_id, changed, \
+            "SELECT machine, machine_id, changed, starts, \
+             (extract(epoch FROM clock_timestamp() - copy_heard_at) * 1000)::BIGINT \
+                 AS copy_heard_ms_ago, \
              CASE WHEN changed > $2 AND reported_to <> $1 THEN report END AS report, \
              CASE WHEN reported_to <> $1 THEN \
                  (extract(epoch FROM clock_timestamp() - reported_at) * 1000)::BIGINT \
