@@ -116,6 +116,8 @@ pub(crate) enum Command {
     Serve(serve::Args),
     /// Print the completions for a shell
     Completions(commands::completions::Args),
+    /// Write the manual pages of every command
+    Man(commands::man::Args),
     /// Make any call of the API
     Api(commands::api::Args),
     /// Explain a command, the exit codes or the environment

@@ -218,7 +218,8 @@ async fn token(role: MachineRole, args: Token, app: &App<'_>) -> Result<Exit, Fa
         .or_fail(|| format!("no join token was made for {name}"))?;
     let Some(path) = out else {
         app.console.result(&created, |created| created.token.clone());
-        app.console.note(&where_to(role, &name, "/etc/nigh/join-token", &created));
+        let file = format!("/etc/nigh/{}.join-token", role.label());
+        app.console.note(&where_to(role, &name, &file, &created));
         return Ok(Exit::Ok);
     };
     nigh_durable::write_secret(&path, created.token.as_bytes()).map_err(|error| {
@@ -236,7 +237,8 @@ async fn token(role: MachineRole, args: Token, app: &App<'_>) -> Result<Exit, Fa
 fn where_to(role: MachineRole, name: &MachineName, file: &str, made: &JoinTokenCreated) -> String {
     let (role, expires_at, url) = (role.label(), made.expires_at, &made.control_url);
     format!(
-        "{name} may join with it once, until {expires_at}. Put it into {file} there (mode 0600), and \
+        "{name} may join with it once, until {expires_at}. Put it into {file} there, readable for \
+         the user of the role alone (nigh-{role} when the package is installed), and \
          into /etc/nigh/{role}.toml:\n\n  [control]\n  url = \"{url}\"\n  join_token_file = \
          \"{file}\"\n\nThe token names control's CA, so no CA file is needed."
     )

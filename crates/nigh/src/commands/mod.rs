@@ -12,6 +12,7 @@ pub(crate) mod events;
 pub(crate) mod help;
 pub(crate) mod host;
 pub(crate) mod machine;
+pub(crate) mod man;
 pub(crate) mod operation;
 pub(crate) mod release;
 pub(crate) mod restore;
@@ -51,6 +52,7 @@ pub(crate) fn run(cli: Cli, environment: Environment, console: &Console) -> Resu
     let Cli { global, command } = cli;
     match command {
         Command::Completions(args) => Ok(completions::run(&args)),
+        Command::Man(args) => man::run(&args, console),
         Command::Help(args) => help::run(&args, console),
         Command::Check(args) => check::run(&args, &global, &environment, console),
         Command::Serve(args) => serve::run(&args, &global, &environment, console),
@@ -96,6 +98,7 @@ async fn about_control(
         | Command::Serve(_)
         | Command::Restore(_)
         | Command::Completions(_)
+        | Command::Man(_)
         | Command::Help(_) => unreachable!("handled by the caller"),
     }
 }
