@@ -30,3 +30,14 @@ ci:
 bench *ARGS:
     ./tests/install --bench
     cargo run --release -p nigh-bench -- {{ARGS}}
+
+# A fleet of real hosts on this machine, as root: up, down, ssh, status.
+lab *ARGS:
+    ./tests/install --lab
+    ./tests/lab/lab {{ARGS}}
+
+# What an operator does to a fleet, on the lab: the core, or all of it with --all.
+lab-test *ARGS:
+    ./tests/install --lab
+    cargo build --locked -p nigh --bin nigh
+    ./tests/lab/run {{ARGS}}
