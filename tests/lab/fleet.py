@@ -28,9 +28,12 @@ def check(holds, what):
         raise Failed(what)
 
 
-def run(*command, timeout=600, good=True):
+def run(*command, timeout=600, good=True, environment=None):
     """Runs a program; its output. With `good`, a failure is one of the test."""
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=timeout, check=False)
+    done = subprocess.run(
+        [str(word) for word in command], capture_output=True, text=True, timeout=timeout, check=False,
+        env={**os.environ, **(environment or {})},
+    )
     if good and done.returncode != 0:
         raise Failed(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{tail(done.stdout + done.stderr)}")
     return done
@@ -69,7 +72,8 @@ def address(name):
 
 
 def enter(name, *command, **how):
-    return hosts("enter", name, "env", "HOME=/root", *command, **how)
+    """As root on a host, with nothing of this side's environment."""
+    return hosts("enter", name, "env", "-i", "HOME=/root", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", *command, **how)
 
 
 def nigh(*words):
