@@ -19,7 +19,7 @@ use nigh_proto::{
     MachineName, ReleaseId, Timestamp,
     api::NewJoinToken,
     document::{Document, Items},
-    report::{Health, JoinResponse, MachineRole, REPORT_MS},
+    report::{Health, JoinResponse, MachineRole, REPORT_MS, REPORT_NUMBER},
     state::SiteState,
     watch::{Frame, SILENCE_MAX_MS},
 };
@@ -33,6 +33,9 @@ use crate::http::{builder, http};
 
 /// The longest wait before control is dialled again; machines wait as long.
 const REDIAL_MAX: Duration = Duration::from_secs(5);
+
+/// Everything is told this often; machines do the same.
+const WHOLE_EVERY: Duration = Duration::from_secs(60);
 
 /// A machine has acted on a revision.
 #[derive(Clone, Debug)]
@@ -73,7 +76,14 @@ pub struct Simulated {
 #[derive(Debug, Default)]
 struct Kept {
     document: Document,
-    sites: BTreeMap<String, serde_json::Value>,
+    sites: Arc<BTreeMap<String, serde_json::Value>>,
+}
+
+/// What control is told of sites, and at which revision.
+#[derive(Clone, Debug, Default)]
+struct Said {
+    revision: u64,
+    sites: Arc<BTreeMap<String, serde_json::Value>>,
 }
 
 impl Simulated {
@@ -132,7 +142,7 @@ impl Simulated {
         let answer = timeout(Duration::from_secs(10), http.get(url).send()).await??;
         let mut response = answer.error_for_status()?;
         let count = Connected::new(&self.counters);
-        let (report, changed) = (std::sync::Mutex::new(self.report(kept)), Notify::new());
+        let (report, changed) = (std::sync::Mutex::new(said(kept)), Notify::new());
         let reports = self.report_for_ever(&http, &report, &changed);
         let watch = async {
             let mut buffer = Vec::new();
@@ -145,7 +155,7 @@ impl Simulated {
                     let line: Vec<u8> = buffer.drain(..=end).collect();
                     if self.take(serde_json::from_slice(&line)?, kept)? {
                         *report.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
-                            self.report(kept);
+                            said(kept);
                         changed.notify_one();
                     }
                 }
@@ -162,7 +172,7 @@ impl Simulated {
             Frame::State { state } => {
                 self.counters.whole_states.fetch_add(1, Ordering::Relaxed);
                 let items = state.clone().take_items("sites")?;
-                kept.sites = reports(&items)?;
+                kept.sites = Arc::new(reports(&items)?);
                 kept.document = state;
             }
             Frame::Change { change } => {
@@ -170,8 +180,10 @@ impl Simulated {
                 kept.document = kept.document.changed(&change)?;
                 if let Some(sites) = change.lists.get("sites") {
                     let put = sites.put.iter().map(|piece| Arc::clone(&piece.0));
-                    kept.sites.extend(reports(&nigh_proto::document::items(put))?);
-                    kept.sites.retain(|name, _| !sites.drop.contains(name));
+                    let put = reports(&nigh_proto::document::items(put))?;
+                    let kept = Arc::make_mut(&mut kept.sites);
+                    kept.extend(put);
+                    kept.retain(|name, _| !sites.drop.contains(name));
                 }
             }
             // What newer controls say besides.
@@ -183,13 +195,27 @@ impl Simulated {
         Ok(true)
     }
 
-    /// All but when it is sent, which comes last.
-    fn report(&self, kept: &Kept) -> String {
+    /// Report `number`, without what control knows from the one of `known`.
+    fn report(&self, said: &Said, known: Option<&(u64, Said, Instant)>, number: u64) -> String {
+        let mut sequel = json!({ "number": number });
+        let before = known.map(|(since, before, _)| {
+            let gone = before.sites.keys().filter(|name| !said.sites.contains_key(*name));
+            sequel = json!({
+                "number": number, "since": since, "same_certificates": true,
+                "gone": gone.collect::<Vec<_>>(),
+            });
+            &before.sites
+        });
+        let is_new = |(name, site): &(&String, &serde_json::Value)| {
+            before.is_none_or(|before| before.get(*name) != Some(*site))
+        };
         let report = json!({
             "about": self.about,
-            "revision": kept.document.revision(),
-            "sites": kept.sites.values().collect::<Vec<_>>(),
+            "revision": said.revision,
+            "sites": said.sites.iter().filter(is_new).map(|(_, site)| site).collect::<Vec<_>>(),
             "health": Health::default(),
+            "sequel": sequel,
+            "sent_at": Timestamp::from(SystemTime::now()),
         });
         report.to_string()
     }
@@ -198,19 +224,21 @@ impl Simulated {
     async fn report_for_ever(
         &self,
         http: &reqwest::Client,
-        report: &std::sync::Mutex<String>,
+        report: &std::sync::Mutex<Said>,
         changed: &Notify,
     ) -> Result<()> {
         let every = Duration::from_millis(REPORT_MS);
         // The first one soon, as machines report when they are connected again.
         let mut wait = every.mul_f64(fraction() / 10.0);
+        let (mut number, mut known) = (0, None);
         loop {
             let _ = timeout(wait, changed.notified()).await;
             wait = every.mul_f64(0.9 + fraction() / 5.0);
-            let mut body = report.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-            body.pop();
-            let sent_at = json!(Timestamp::from(SystemTime::now()));
-            body.push_str(&format!(",\"sent_at\":{sent_at}}}"));
+            known = known
+                .filter(|(_, _, whole_at): &(u64, Said, Instant)| whole_at.elapsed() < WHOLE_EVERY);
+            let said = report.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+            number += 1;
+            let body = self.report(&said, known.as_ref(), number);
             self.counters.reports.fetch_add(1, Ordering::Relaxed);
             self.counters.reported_bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
             let request = http
@@ -219,8 +247,18 @@ impl Simulated {
                 .body(body);
             let answer = timeout(Duration::from_secs(10), request.send()).await??;
             ensure!(answer.status().is_success(), "a report was refused: {}", answer.status());
+            let is_known = answer.headers().contains_key(REPORT_NUMBER);
+            if known.is_some() && !is_known {
+                wait = Duration::ZERO;
+            }
+            let whole_at = known.map_or_else(Instant::now, |(_, _, whole_at)| whole_at);
+            known = is_known.then_some((number, said, whole_at));
         }
     }
+}
+
+fn said(kept: &Kept) -> Said {
+    Said { revision: kept.document.revision().0, sites: Arc::clone(&kept.sites) }
 }
 
 /// What the machine says of each site: that it has and serves all that it is told.

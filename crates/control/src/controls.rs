@@ -74,7 +74,12 @@ impl Desk {
         }
     }
 
-    /// A machine has reported here.
+    /// Whether there may be others to tell.
+    pub(crate) const fn is_shared(&self) -> bool {
+        self.bulletin.is_some()
+    }
+
+    /// A machine has reported here: all of what it says.
     pub(crate) fn reported(&self, id: &MachineId, report: &Report) {
         if self.bulletin().is_some_and(|mut bulletin| bulletin.reported(id, report)) {
             self.news.notify_one();

@@ -70,6 +70,8 @@ pub struct JoinResponse {
 
 /// On the answer to a report: what control's clock says, RFC 3339.
 pub const CONTROL_TIME: &str = "nigh-time";
+/// On the answer to a report: the number of the report that control now knows.
+pub const REPORT_NUMBER: &str = "nigh-report";
 /// How many CAs a machine may trust at once.
 pub const AUTHORITIES_MAX: usize = 8;
 
@@ -117,7 +119,7 @@ pub struct Report {
     pub about: MachineAbout,
     /// The revision on its disk and acted on.
     pub revision: Option<Revision>,
-    /// Edges: one per site of the state.
+    /// Edges: one per site of the state; fewer in a report that goes on from another.
     pub sites: Vec<SiteReport>,
     /// Edges: one per certificate and candidate of the state.
     #[serde(default)]
@@ -127,6 +129,30 @@ pub struct Report {
     pub sent_at: Timestamp,
     #[serde(default)]
     pub credentials: Credentials,
+    #[serde(default)]
+    pub sequel: Sequel,
+}
+
+/// What a report leaves out, since control knows it from an earlier one: with many sites most say
+/// the same for days.
+///
+/// Only what control has acknowledged ([`REPORT_NUMBER`]) is gone on from. A report that goes on from
+/// one that control does not know is not taken, and not acknowledged: the machine then tells
+/// everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sequel {
+    /// Which report of this start of the machine this is; it rises. 0 when not told.
+    #[serde(default)]
+    pub number: u64,
+    /// The report that this one goes on from. `None` when nothing is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
+    /// Sites of that report that are there no longer. Sites that are not named are as they were.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gone: Vec<SiteName>,
+    /// Certificates are as they were.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub same_certificates: bool,
 }
 
 /// One site on an edge.

@@ -100,7 +100,8 @@ mod tests {
     use nigh_proto::{
         Digest, ReleaseId, Timestamp,
         report::{
-            CertificateReport, Credentials, Health, MachineAbout, MachineRole, Ports, StageFailure,
+            CertificateReport, Credentials, Health, MachineAbout, MachineRole, Ports, Sequel,
+            StageFailure,
         },
     };
     use proptest::prelude::*;
@@ -142,6 +143,7 @@ mod tests {
             health,
             sent_at,
             credentials: Credentials::default(),
+            sequel: Sequel::default(),
         }
     }
 

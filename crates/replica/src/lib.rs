@@ -30,6 +30,7 @@ mod renew;
 mod replica;
 mod report;
 mod said;
+mod sequel;
 mod watch;
 
 pub use config::{ControlConfig, ReplicaConfig};

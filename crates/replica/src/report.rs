@@ -1,7 +1,8 @@
 //! When is control told how things stand?
 //!
 //! At once when something changes, and every [`REPORT_MS`]. Changes that come while a report is
-//! on its way are in the next one: control always gets the newest, never a queue of old ones.
+//! on its way are in the next one: control always gets the newest, never a queue of old ones. What
+//! control acknowledged is left out of the next report, and told again once in [`WHOLE_EVERY`].
 
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use nigh_proto::{
     Timestamp,
     refill::{ANSWER_MAX_BYTES, ReportAnswer},
     report::{
-        CONTROL_TIME, CertificateReport, Health, REPORT_MAX_BYTES, REPORT_MS, Report, SiteReport,
+        CONTROL_TIME, CertificateReport, Health, REPORT_MAX_BYTES, REPORT_MS, REPORT_NUMBER,
+        Report, SiteReport,
     },
     state::Revision,
 };
@@ -22,10 +24,14 @@ use crate::{
     link::{self, CallError},
     replica::Shared,
     said::Said,
+    sequel::{Known, sequel},
 };
 
 /// A report that is not answered within this time has failed.
 const POST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// However well control remembers, it is told everything this often.
+const WHOLE_EVERY: Duration = Duration::from_secs(60);
 
 /// A clock that is further off is worth saying: expiries and certificates are then wrong.
 const CLOCK_AHEAD_MAX_MS: i64 = 5_000;
@@ -48,15 +54,24 @@ pub(crate) async fn report_for_ever(shared: &Shared) {
     let mut clock_said = Said::default();
     let mut sampler = Some(Sampler::new(&shared.state_dir, std::time::Instant::now()));
     let (mut failures, mut said) = (0, Said::default());
+    let (mut number, mut known): (u64, Option<Known>) = (0, None);
     loop {
         let newest = standing.borrow_and_update().clone();
         credentials.mark_unchanged();
         sampler = sample(sampler, shared).await;
         let sent_at = Instant::now();
-        let wait = match post(shared, newest).await {
-            Ok(left_out) => {
+        number += 1;
+        let base = known.take().filter(|known| known.whole_at.elapsed() < WHOLE_EVERY);
+        let wait = match post(shared, newest.clone(), base.as_ref(), number).await {
+            // This control knows nothing of the report before, and is told everything.
+            Ok(posted) if base.is_some() && !posted.is_known => continue,
+            Ok(posted) => {
                 failures = 0;
-                say_what_is_left_out(left_out, &mut said);
+                if posted.is_known && posted.left_out.is_none() {
+                    let whole_at = base.map_or(sent_at, |base| base.whole_at);
+                    known = Some(Known { number, standing: newest, whole_at });
+                }
+                say_what_is_left_out(posted.left_out, &mut said);
                 say_clock(shared, &mut clock_said);
                 Duration::from_millis(REPORT_MS)
             }
@@ -128,14 +143,29 @@ fn say_what_is_left_out(left_out: Option<&'static str>, said: &mut Said) {
     }
 }
 
-/// Says how things stand, and returns what there was no space for.
-async fn post(shared: &Shared, standing: Standing) -> Result<Option<&'static str>, CallError> {
+/// What became of a report.
+struct Posted {
+    /// What there was no space for.
+    left_out: Option<&'static str>,
+    /// Whether control will remember what it says.
+    is_known: bool,
+}
+
+/// Says how things stand, as far as control does not know it.
+async fn post(
+    shared: &Shared,
+    standing: Standing,
+    known: Option<&Known>,
+    number: u64,
+) -> Result<Posted, CallError> {
     let Some(link) = shared.link() else { return Err(not_joined()) };
     let health: Health = *shared.health.borrow();
-    let Standing { revision, sites, certificates } = standing;
+    let revision = standing.revision;
+    let (sites, certificates, sequel) = sequel(known, standing, number);
     let (about, sent_at) = (shared.about.clone(), (shared.now)());
     let credentials = shared.presented.borrow().clone();
-    let report = Report { about, revision, sites, certificates, health, sent_at, credentials };
+    let report =
+        Report { about, revision, sites, certificates, health, sent_at, credentials, sequel };
     let fitted = fit(report, REPORT_MAX_BYTES).map_err(|error| CallError::Garbled(error.into()))?;
     let request = link
         .talk()
@@ -149,8 +179,10 @@ async fn post(shared: &Shared, standing: Standing) -> Result<Option<&'static str
         let ahead_ms = sent_at.ms_since(control).midpoint((shared.now)().ms_since(control));
         shared.clock_ahead_ms.send_replace(Some(ahead_ms));
     }
+    let acknowledged = response.headers().get(REPORT_NUMBER).and_then(|told| told.to_str().ok());
+    let is_known = acknowledged.and_then(|told| told.parse().ok()) == Some(number);
     hear(shared, response).await?;
-    Ok(fitted.left_out)
+    Ok(Posted { left_out: fitted.left_out, is_known })
 }
 
 /// Takes in what control asks for. No body: nothing.

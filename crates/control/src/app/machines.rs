@@ -15,7 +15,7 @@ use crate::{
     ca::{self, Presented},
     fleet::{
         presence::Standing,
-        sense::{check_about, sensible},
+        sense::{check_about, sensible, statements},
     },
     request::{Actor, ActorKind},
     store::{Deed, JoinTokenRow, MachineRow},
@@ -29,6 +29,9 @@ pub(super) const CLOCK_AHEAD_MAX_MS: i64 = 5_000;
 const JOIN_CLOCK_MAX_MS: i64 = 10 * 60 * 1000;
 /// How often an open connection is looked at that nothing has happened to.
 const VOID_LOOK: Duration = Duration::from_secs(30);
+
+/// How many sites more than twice those of the fleet may be remembered of one machine's reports.
+const SITES_SPARE: usize = 16;
 
 /// What an operator does to a machine.
 enum Edit {
@@ -270,23 +273,46 @@ impl App {
     }
 
     /// Takes in what a machine says, as far as it can be true. Only what it says of itself is
-    /// durable, when it is new.
+    /// durable, when it is new. The number of the report when the next one may go on from it; `None`
+    /// when the machine is to tell everything.
     pub(crate) async fn take_report(
         &self,
         machine: &MachineRow,
         report: Report,
-    ) -> Result<(), AppError> {
+    ) -> Result<Option<u64>, AppError> {
         // Its report may have taken long to arrive.
         let world = self.world();
         if world.machine(&machine.name).is_none_or(|row| row.id != machine.id) {
             return Err(AppError::MachineRemoved(machine.name.clone()));
         }
-        let report = sensible(&world, report).map_err(AppError::Nonsense)?;
+        let said = statements(&report);
+        let mut report = sensible(&world, report).map_err(AppError::Nonsense)?;
+        if statements(&report) < said {
+            // What is not known here may be in a moment: the machine is to say it again.
+            report.sequel.number = 0;
+        }
+        let number = report.sequel.number;
         let about = report.about.clone();
         self.require_newest(machine, report.credentials.instance).await?;
         let (now, instant) = (self.now(), self.instant());
-        self.desk().reported(&machine.id, &report);
-        if self.statuses().reported(report, instant, now) {
+        let is_shared = self.desk().is_shared();
+        let (is_clock_news, whole) = {
+            let mut statuses = self.statuses();
+            if !statuses.can_complete(&report, 2 * world.sites.len() + SITES_SPARE) {
+                return Ok(None);
+            }
+            let told = is_shared.then(|| Report {
+                sites: Vec::new(),
+                certificates: Vec::new(),
+                ..report.clone()
+            });
+            let is_clock_news = statuses.reported(report, instant, now);
+            (is_clock_news, told.map(|told| statuses.completed(told)))
+        };
+        if let Some(whole) = whole {
+            self.desk().reported(&machine.id, &whole);
+        }
+        if is_clock_news {
             tracing::warn!(
                 machine.name = %machine.name,
                 "the clock of {} is far from control's ({now}); set it by NTP", machine.name
@@ -301,7 +327,7 @@ impl App {
         }
         self.reported().notify_one();
         self.proving().notify_one();
-        Ok(())
+        Ok((number > 0).then_some(number))
     }
 
     /// Refuses a start of a machine after which another one came that is there: of two machines with one

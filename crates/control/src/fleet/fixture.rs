@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use nigh_proto::{
     Digest, MachineId, MachineName, ReleaseId, Timestamp,
     api::ReleaseState,
-    report::{Credentials, Health, MachineAbout, MachineRole, Ports, Report, SiteReport},
+    report::{Credentials, Health, MachineAbout, MachineRole, Ports, Report, Sequel, SiteReport},
     state::{Location, Revision},
 };
 
@@ -109,5 +109,6 @@ pub(crate) fn report(edge: &str, staged: &[u64]) -> Report {
         health: Health::default(),
         sent_at: Timestamp::default(),
         credentials: Credentials::default(),
+        sequel: Sequel::default(),
     }
 }

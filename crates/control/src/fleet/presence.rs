@@ -10,7 +10,7 @@ use std::{
 
 use nigh_proto::{
     MachineName, ReleaseId, SiteName, Timestamp,
-    report::{AWAY_AFTER_MS, CertificateReport, Credentials, Health, Report, SiteReport},
+    report::{AWAY_AFTER_MS, CertificateReport, Credentials, Health, Report, Sequel, SiteReport},
 };
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +51,9 @@ pub(crate) struct Status {
     copy_told_at: Option<Instant>,
     /// When another control last heard of two machines.
     copy_heard_elsewhere_at: Option<Instant>,
+    /// The start and the number of the report that its sites and certificates are those of; `None`
+    /// when its next report has to tell everything.
+    known: Option<(u64, u64)>,
     pub sites: BTreeMap<SiteName, SiteReport>,
     /// What became of its certificates and candidates.
     pub certificates: Vec<CertificateReport>,
@@ -235,8 +238,28 @@ impl Statuses {
         self.machines.get(name).is_some_and(|status| status.starts.is_superseded(instance))
     }
 
-    /// Takes in a report, whole: what it does not name is no longer so. Whether it is news that the
-    /// machine's clock is wrong.
+    /// Whether what `report` leaves out is known here. So is what was said of sites that were deleted
+    /// since: with more than `sites_max` the machine is to tell everything.
+    pub(crate) fn can_complete(&self, report: &Report, sites_max: usize) -> bool {
+        let Some(since) = report.sequel.since else { return true };
+        self.machines.get(&report.about.name).is_some_and(|status| {
+            status.known == Some((report.credentials.instance, since))
+                && status.sites.len() <= sites_max
+        })
+    }
+
+    /// `report`, which was taken in last, with nothing left out.
+    pub(crate) fn completed(&self, mut report: Report) -> Report {
+        if let Some(status) = self.machines.get(&report.about.name) {
+            report.sites = status.sites.values().cloned().collect();
+            report.certificates.clone_from(&status.certificates);
+            report.sequel = Sequel { number: report.sequel.number, ..Sequel::default() };
+        }
+        report
+    }
+
+    /// Takes in a report that [can be completed](Self::can_complete): what a whole one does not name
+    /// is no longer so. Whether it is news that the machine's clock is wrong.
     pub(crate) fn reported(&mut self, report: Report, now: Instant, time: Timestamp) -> bool {
         let news = self.news.entry(report.about.name.clone()).or_default();
         let status = self.machines.entry(report.about.name).or_default();
@@ -252,16 +275,30 @@ impl Statuses {
         status.health = report.health;
         let was_wrong = status.clock_ahead_ms.abs() > CLOCK_WRONG_MS;
         status.clock_ahead_ms = report.sent_at.ms_since(time);
-        status.certificates = report.certificates;
+        let Sequel { number, since, gone, same_certificates } = report.sequel;
+        status.known = (number > 0).then_some((report.credentials.instance, number));
         status.credentials = report.credentials;
-        let sites: BTreeMap<SiteName, SiteReport> =
-            report.sites.into_iter().map(|site| (site.site.clone(), site)).collect();
-        let is_new =
-            |(name, site): &(&SiteName, &SiteReport)| status.sites.get(*name) != Some(*site);
-        news.sites.extend(sites.iter().filter(is_new).map(|(name, _)| name.clone()));
-        let gone = status.sites.keys().filter(|name| !sites.contains_key(*name));
-        news.sites.extend(gone.cloned());
-        status.sites = sites;
+        if since.is_none() || !same_certificates {
+            status.certificates = report.certificates;
+        }
+        let gone: BTreeSet<SiteName> = match since {
+            Some(_) => gone.into_iter().collect(),
+            None => {
+                let named: BTreeSet<_> = report.sites.iter().map(|site| &site.site).collect();
+                status.sites.keys().filter(|name| !named.contains(name)).cloned().collect()
+            }
+        };
+        for name in gone {
+            if status.sites.remove(&name).is_some() {
+                news.sites.insert(name);
+            }
+        }
+        for site in report.sites {
+            if status.sites.get(&site.site) != Some(&site) {
+                news.sites.insert(site.site.clone());
+                status.sites.insert(site.site.clone(), site);
+            }
+        }
         !was_wrong && status.clock_ahead_ms.abs() > CLOCK_WRONG_MS
     }
 
@@ -369,6 +406,8 @@ fn is_long_ago(at: Instant, now: Instant) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::fleet::fixture;
 
@@ -557,5 +596,77 @@ mod tests {
         statuses.disconnected(&edge, old);
         assert_eq!(statuses.presence(&edge, start), Presence::Expected);
         assert!(!statuses.has_staged(&edge, &"docs".parse().unwrap(), &fixture::release(1)));
+    }
+    type Said = BTreeMap<u8, u64>;
+
+    fn report_of(said: &Said, number: u64) -> Report {
+        let site = |(name, missing_blobs): (&u8, &u64)| SiteReport {
+            site: format!("site{name}").parse().unwrap(),
+            staged: Vec::new(),
+            active: None,
+            failed: Vec::new(),
+            missing_blobs: *missing_blobs,
+        };
+        let mut report = fixture::report("fra1", &[]);
+        report.sites = said.iter().map(site).collect();
+        report.sequel.number = number;
+        report
+    }
+
+    /// What is new of `said`, after report `since` which said `before`.
+    fn sequel_of(said: &Said, before: &Said, since: u64) -> Report {
+        let new = said.iter().filter(|(name, value)| before.get(*name) != Some(*value));
+        let mut report = report_of(&new.map(|(name, value)| (*name, *value)).collect(), since + 1);
+        report.sequel.since = Some(since);
+        report.sequel.same_certificates = true;
+        let gone = before.keys().filter(|name| !said.contains_key(*name));
+        report.sequel.gone = gone.map(|name| format!("site{name}").parse().unwrap()).collect();
+        report
+    }
+
+    proptest! {
+        /// A machine that leaves out what is known already says as much as one that does not.
+        #[test]
+        fn sequels_say_what_whole_reports_do(
+            said in proptest::collection::vec(
+                proptest::collection::btree_map(0u8..6, 0u64..3, 0..6), 1..8,
+            ),
+        ) {
+            let (now, edge) = (Instant::now(), fixture::name("fra1"));
+            let (mut short, mut long) = (Statuses::new(now), Statuses::new(now));
+            let mut before: Option<&Said> = None;
+            for (number, said) in (1..).zip(&said) {
+                let whole = report_of(said, number);
+                let told = match before {
+                    None => whole.clone(),
+                    Some(before) => sequel_of(said, before, number - 1),
+                };
+                prop_assert!(short.can_complete(&told, 100));
+                short.reported(told.clone(), now, Timestamp::default());
+                long.reported(whole.clone(), now, Timestamp::default());
+                prop_assert_eq!(&short.get(&edge).unwrap().sites, &long.get(&edge).unwrap().sites);
+                prop_assert_eq!(short.take_news(), long.take_news());
+                prop_assert_eq!(short.completed(told).sites, whole.sites);
+                before = Some(said);
+            }
+        }
+    }
+
+    #[test]
+    fn a_report_goes_on_only_from_the_one_that_is_known() {
+        let now = Instant::now();
+        let mut statuses = Statuses::new(now);
+        let said = Said::from([(1, 1), (2, 2)]);
+        let next = sequel_of(&said, &said, 1);
+        assert!(!statuses.can_complete(&next, 100), "nothing is known");
+        statuses.reported(report_of(&said, 1), now, Timestamp::default());
+        assert!(statuses.can_complete(&next, 100));
+        assert!(!statuses.can_complete(&next, 1), "more sites than there can be");
+        assert!(!statuses.can_complete(&sequel_of(&said, &said, 2), 100), "of a later one");
+        let mut other = next.clone();
+        other.credentials.instance = 9;
+        assert!(!statuses.can_complete(&other, 100), "of another start");
+        statuses.reported(report_of(&said, 0), now, Timestamp::default());
+        assert!(!statuses.can_complete(&next, 100), "something of it was left out here");
     }
 }

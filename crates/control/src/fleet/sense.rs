@@ -43,6 +43,14 @@ pub(crate) fn check_about(about: &MachineAbout) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// How many things `report` says of sites and certificates: fewer when something was left out of it.
+pub(crate) fn statements(report: &Report) -> usize {
+    let of_site = |site: &SiteReport| {
+        1 + site.staged.len() + site.failed.len() + usize::from(site.active.is_some())
+    };
+    report.sites.iter().map(of_site).sum::<usize>() + report.certificates.len()
+}
+
 /// The part of `report` that can be true in `world`.
 pub(crate) fn sensible(world: &World, mut report: Report) -> Result<Report, &'static str> {
     check_about(&report.about)?;

@@ -6,7 +6,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
-use nigh_proto::report::{CONTROL_TIME, REPORT_MAX_BYTES, Report};
+use nigh_proto::report::{CONTROL_TIME, REPORT_MAX_BYTES, REPORT_NUMBER, Report};
 
 use super::Machine;
 use crate::{
@@ -24,11 +24,12 @@ pub(crate) async fn report(
         let why = format!("the certificate is that of {} {}", machine.role.label(), machine.name);
         return Err(Refusal::new(StatusCode::FORBIDDEN, "not_yourself", why));
     }
-    app.take_report(&machine, report).await?;
+    let number = app.take_report(&machine, report).await?;
     let answer = app.answer(&machine);
     let time = [(CONTROL_TIME, app.now().to_string())];
+    let number = number.map(|number| [(REPORT_NUMBER, number.to_string())]);
     Ok(match answer.is_empty() {
-        true => (StatusCode::NO_CONTENT, time).into_response(),
-        false => (time, Json(answer)).into_response(),
+        true => (StatusCode::NO_CONTENT, time, number).into_response(),
+        false => (time, number, Json(answer)).into_response(),
     })
 }

@@ -8,7 +8,7 @@ use nigh_proto::{
     api::{JoinTokenCreated, NewJoinToken},
     report::{
         Credentials, Health, JoinRequest, JoinResponse, MachineAbout, MachineRole, Ports, Report,
-        SiteReport,
+        Sequel, SiteReport,
     },
     state::{DnsState, EdgeState, Location, MachineState, Revision},
     watch::{Frame, Trust},
@@ -142,6 +142,7 @@ impl Machine {
             health: Health::default(),
             sent_at: Timestamp::from(std::time::SystemTime::now()),
             credentials: Credentials::default(),
+            sequel: Sequel::default(),
         };
         let url = format!("{}/machine/v1/report", self.url);
         let response = self.http.post(url).json(&report).send().await.unwrap();

@@ -71,6 +71,37 @@ async fn a_machine_may_only_say_what_it_is_itself() {
 }
 
 #[tokio::test]
+async fn a_report_may_leave_out_what_control_has_acknowledged() {
+    let fleet = Fleet::start().await;
+    let edge = Machine::join(&fleet, "fra1", MachineRole::Edge).await;
+    let url = format!("{}/machine/v1/report", edge.url);
+    let report = async |sites: serde_json::Value, sequel: serde_json::Value| {
+        let report = serde_json::json!({
+            "about": edge.about, "revision": null, "sites": sites, "sequel": sequel,
+            "health": nigh_proto::report::Health::default(), "sent_at": "2026-01-01T00:00:00Z",
+        });
+        let response = edge.http.post(&url).json(&report).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::NO_CONTENT);
+        let number = response.headers().get(nigh_proto::report::REPORT_NUMBER);
+        number.map(|number| number.to_str().unwrap().to_owned())
+    };
+    let json = |text: &str| serde_json::from_str(text).unwrap();
+    let nothing = || serde_json::json!([]);
+    assert_eq!(report(nothing(), json(r#"{"number":1}"#)).await.as_deref(), Some("1"));
+    let next = report(nothing(), json(r#"{"number":2,"since":1,"gone":["docs"]}"#)).await;
+    assert_eq!(next.as_deref(), Some("2"));
+    let unknown = report(nothing(), json(r#"{"number":3,"since":1}"#)).await;
+    assert_eq!(unknown, None, "that is not the last one");
+    // Of a site that control knows nothing of it may know more in a moment.
+    let strange = serde_json::json!([
+        {"site": "strange", "staged": [], "active": null, "failed": [], "missing_blobs": 0}
+    ]);
+    assert_eq!(report(strange, json(r#"{"number":4}"#)).await, None);
+    assert_eq!(report(nothing(), json(r#"{"number":5,"since":4}"#)).await, None);
+    assert_eq!(report(nothing(), json("{}")).await, None, "machines of before do not count");
+}
+
+#[tokio::test]
 async fn a_report_has_a_bound() {
     let fleet = Fleet::start().await;
     let edge = Machine::join(&fleet, "fra1", MachineRole::Edge).await;

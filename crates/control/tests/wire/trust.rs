@@ -9,7 +9,7 @@ use nigh_proto::{
     api::{AuthorityStage, CaView, StatusView},
     report::{
         CONTROL_TIME, Credentials, Health, JoinRequest, JoinResponse, MachineRole, RenewRequest,
-        Report,
+        Report, Sequel,
     },
     watch::{Frame, Trust},
 };
@@ -54,6 +54,7 @@ async fn report(machine: &Machine, credentials: Credentials, sent_at: Timestamp)
         health: Health::default(),
         sent_at,
         credentials,
+        sequel: Sequel::default(),
     };
     let url = format!("{}/machine/v1/report", machine.url);
     machine.http.post(url).json(&report).send().await.unwrap()

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nigh_proto::{
     ReleaseId,
-    report::{REPORT_MAX_BYTES, REPORT_MS, Report, SiteReport, StageFailure},
+    report::{REPORT_MAX_BYTES, REPORT_MS, REPORT_NUMBER, Report, SiteReport, StageFailure},
     state::Revision,
 };
 use nigh_replica::Standing;
@@ -39,6 +39,43 @@ async fn a_change_is_reported_at_once() {
         assert_eq!(call.json::<Report>().revision, Some(Revision(revision)));
         call.answer(204, "");
     }
+}
+
+#[tokio::test]
+async fn what_control_has_acknowledged_is_left_out() {
+    let control = Control::start().await;
+    let (_home, machine, _watches, _pipe) = following(&control, 5).await;
+    let mut reports = control.calls(REPORT);
+    reports.next_soon().await.answer(204, "");
+    let site = |name: &str, missing_blobs| SiteReport {
+        site: name.parse().unwrap(),
+        staged: Vec::new(),
+        active: None,
+        failed: Vec::new(),
+        missing_blobs,
+    };
+    let with = |revision, sites| Standing { sites, ..standing(revision) };
+    let known = |told: &Report| [(REPORT_NUMBER, told.sequel.number.to_string())];
+
+    machine.replica.report(with(1, vec![site("docs", 1), site("blog", 2), site("old", 3)]));
+    let call = reports.next().await;
+    let first: Report = call.json();
+    assert_eq!((first.sites.len(), first.sequel.since), (3, None));
+    call.answer_with(204, &known(&first), "");
+
+    let now = vec![site("docs", 1), site("blog", 0)];
+    machine.replica.report(with(2, now.clone()));
+    let call = reports.next().await;
+    let second: Report = call.json();
+    assert_eq!(second.sites, [site("blog", 0)]);
+    assert_eq!(second.sequel.since, Some(first.sequel.number));
+    assert_eq!(second.sequel.gone, ["old".parse().unwrap()]);
+    // A control that was only just started says nothing of it, and is told everything at once.
+    call.answer(204, "");
+    let call = reports.next_soon().await;
+    let third: Report = call.json();
+    assert_eq!((third.sites, third.sequel.since), (now, None));
+    call.answer(204, "");
 }
 
 #[tokio::test]
