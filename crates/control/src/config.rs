@@ -110,6 +110,8 @@ pub struct MachinesConfig {
     pub connections_max: usize,
     /// How long a machine's certificate is valid. Machines renew theirs after two thirds.
     pub certificate_ms: u64,
+    /// How long a rotation of the CA waits for machines that are here and do not trust the new one.
+    pub ca_patience_ms: u64,
     /// How long a CA that was replaced stays trusted at least, for those who have only that one.
     pub ca_overlap_ms: u64,
 }
@@ -136,6 +138,7 @@ impl Default for MachinesConfig {
             names: vec!["localhost".to_owned()],
             connections_max: 2048,
             certificate_ms: 30 * DAY_MS,
+            ca_patience_ms: DAY_MS,
             ca_overlap_ms: 7 * DAY_MS,
         }
     }

@@ -481,6 +481,13 @@ pub struct CaView {
     pub authorities: Vec<AuthorityView>,
     /// Machines that are here and do not trust the next CA yet: control waits for them.
     pub waiting_for: Vec<MachineName>,
+    /// When the next CA signs everything even so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goes_on_at: Option<Timestamp>,
+    /// Machines that are here and trust only a retired CA: when that one ends they lose control, and
+    /// have to join again.
+    #[serde(default)]
+    pub left_behind: Vec<MachineName>,
 }
 
 /// One of control's CAs.

@@ -10,7 +10,7 @@ use nigh_proto::{
     MachineName, Timestamp,
     api::{AuthorityStage, AuthorityView, CaView, EventKind},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{App, AppError};
 use crate::{
@@ -69,7 +69,8 @@ impl App {
         let current = Authority::open(current.ok_or(CaError::NoAuthority)?)?;
         let number = rows.iter().map(|row| row.number).max().unwrap_or(0) + 1;
         tx.put_authority(&Authority::generate(number, Some(&current), now)?).await?;
-        self.record_ca(&mut tx, number, AuthorityStage::Next.label()).await?;
+        let data = json!({ "number": number, "stage": AuthorityStage::Next.label() });
+        self.record_ca(&mut tx, number, data).await?;
         tx.audit(now, Deed::new("ca.rotate", number)).await?;
         tx.raise_revision().await?;
         tx.commit().await?;
@@ -78,18 +79,19 @@ impl App {
         Ok(())
     }
 
-    /// Lets the next CA sign everything, once every machine that is here trusts it. Its
-    /// predecessor's key is forgotten. Whether that has happened.
+    /// Lets the next CA sign everything, once every machine that is here trusts it, or was waited for
+    /// long enough. Its predecessor's key is forgotten. Whether that has happened.
     pub(crate) async fn promote_ca(&self) -> Result<bool, AppError> {
         let mut tx = self.begin_leading().await?;
         let rows = tx.authorities().await?;
         let Some(next) = rows.iter().find(|row| row.stage == AuthorityStage::Next) else {
             return Ok(false);
         };
-        if !self.distrusting(next)?.is_empty() {
+        let since = self.now();
+        let left_behind = self.waited_for(next)?;
+        if !left_behind.is_empty() && since < self.goes_on_at(next) {
             return Ok(false);
         }
-        let since = self.now();
         for row in &rows {
             let (stage, key_pem) = match row.stage {
                 AuthorityStage::Next => (AuthorityStage::Current, row.key_pem.clone()),
@@ -97,12 +99,20 @@ impl App {
                 AuthorityStage::Retired => continue,
             };
             tx.put_authority(&AuthorityRow { stage, since, key_pem, ..row.clone() }).await?;
-            self.record_ca(&mut tx, row.number, stage.label()).await?;
+            let mut data = json!({ "number": row.number, "stage": stage.label() });
+            if stage == AuthorityStage::Current && !left_behind.is_empty() {
+                data["left_behind"] = json!(left_behind);
+            }
+            self.record_ca(&mut tx, row.number, data).await?;
         }
         tx.raise_revision().await?;
         tx.commit().await?;
         self.publish().await?;
         tracing::info!(number = next.number, "the new CA signs everything from now on");
+        for name in left_behind {
+            tracing::warn!(machine.name = %name,
+                "{name} still does not trust the new CA; when the old one ends it loses control");
+        }
         Ok(true)
     }
 
@@ -121,7 +131,8 @@ impl App {
                 && (at_once || is_over && !tx.is_authority_needed(row.number, now).await?)
             {
                 tx.delete_authority(row.number).await?;
-                self.record_ca(&mut tx, row.number, "ended").await?;
+                let data = json!({ "number": row.number, "stage": "ended" });
+                self.record_ca(&mut tx, row.number, data).await?;
                 ended += 1;
                 tracing::info!(number = row.number, "a retired CA is no longer trusted");
             }
@@ -134,19 +145,22 @@ impl App {
         Ok(ended)
     }
 
-    async fn record_ca(&self, tx: &mut Tx, number: i64, stage: &str) -> Result<(), AppError> {
-        let data = json!({ "number": number, "stage": stage });
+    async fn record_ca(&self, tx: &mut Tx, number: i64, data: Value) -> Result<(), AppError> {
         self.record(tx, EventKind::CaRotated, None, &number.to_string(), data).await?;
         Ok(())
     }
 
-    /// Machines that are here, or may be in a moment, and do not trust `row` yet.
-    fn distrusting(&self, row: &AuthorityRow) -> Result<Vec<MachineName>, AppError> {
+    /// Machines of a presence that counts which do not trust `row`.
+    fn distrusting(
+        &self,
+        row: &AuthorityRow,
+        counts: impl Fn(Presence) -> bool,
+    ) -> Result<Vec<MachineName>, AppError> {
         let fingerprint = ca::fingerprint(&row.certificate_pem)?;
         let (world, statuses, now) = (self.world(), self.statuses(), self.instant());
         let names = world.machines.iter().map(|machine| &machine.name);
         let distrusts = |name: &&MachineName| {
-            statuses.presence(name, now) != Presence::Away
+            counts(statuses.presence(name, now))
                 && !statuses
                     .get(name)
                     .is_some_and(|status| status.credentials.trusts.contains(&fingerprint))
@@ -154,14 +168,38 @@ impl App {
         Ok(names.filter(distrusts).cloned().collect())
     }
 
+    /// Machines that are here, or may be in a moment, and do not trust the CA `next` yet.
+    fn waited_for(&self, next: &AuthorityRow) -> Result<Vec<MachineName>, AppError> {
+        self.distrusting(next, |presence| presence != Presence::Away)
+    }
+
+    /// When the CA `next` is no longer kept waiting by machines that do not trust it.
+    fn goes_on_at(&self, next: &AuthorityRow) -> Timestamp {
+        let patience_ms = self.effective().config.machines.ca_patience_ms;
+        next.since.plus_ms(i64::try_from(patience_ms).unwrap_or(i64::MAX))
+    }
+
+    /// Machines that are here and trust only a CA that was replaced.
+    pub(super) fn left_behind(&self) -> Result<Vec<MachineName>, AppError> {
+        let authority = self.authority();
+        let row_at = |stage| authority.rows().iter().find(|row| row.stage == stage);
+        match (row_at(AuthorityStage::Current), row_at(AuthorityStage::Retired)) {
+            (Some(current), Some(_)) => {
+                self.distrusting(current, |presence| presence == Presence::Here)
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
     pub(crate) async fn ca_view(&self) -> Result<CaView, AppError> {
         let signers = self.store().signers().await?;
         let authority = self.authority();
-        let mut waiting_for = Vec::new();
+        let (mut waiting_for, mut goes_on_at) = (Vec::new(), None);
         let mut authorities = Vec::new();
         for row in authority.rows() {
             if row.stage == AuthorityStage::Next {
-                waiting_for = self.distrusting(row)?;
+                waiting_for = self.waited_for(row)?;
+                goes_on_at = Some(self.goes_on_at(row)).filter(|_| !waiting_for.is_empty());
             }
             let machines = signers.iter().filter(|(_, signer)| *signer == row.number);
             authorities.push(AuthorityView {
@@ -173,6 +211,8 @@ impl App {
                 machines: machines.map(|(name, _)| name.clone()).collect(),
             });
         }
-        Ok(CaView { bundle_pem: authority.bundle_pem(), authorities, waiting_for })
+        let left_behind = self.left_behind()?;
+        let bundle_pem = authority.bundle_pem();
+        Ok(CaView { bundle_pem, authorities, waiting_for, goes_on_at, left_behind })
     }
 }

@@ -208,6 +208,12 @@ impl App {
         if among.is_empty() {
             warnings.extend(self.webhook_warnings().await?);
             warnings.extend(self.certificate_warnings().await?);
+            warnings.extend(self.left_behind()?.iter().map(|name| {
+                format!(
+                    "{name} does not trust control's new CA and loses control when the old one ends: \
+                     repair it or join it again"
+                )
+            }));
         }
         if disk_free_bytes < DISK_LOW_BYTES {
             warnings.push(format!("control has only {} MiB of disk left", disk_free_bytes >> 20));

@@ -339,6 +339,55 @@ async fn the_ca_is_rotated_under_an_open_stream_and_the_old_one_is_refused_at_th
     next.edge_state_with(|state| state.sites.len() == 2).await;
 }
 
+/// A build that is too old, or a disk that cannot be written: it is here, and it never trusts.
+#[tokio::test]
+async fn a_machine_that_never_trusts_the_next_ca_is_waited_for_so_long_and_then_named() {
+    let patience = |config: &mut nigh_control::ControlConfig| {
+        (config.machines.ca_patience_ms, config.machines.ca_overlap_ms) = (3_000, 3_600_000);
+    };
+    let fleet = Fleet::start_with(patience, Clock::system()).await;
+    let old_ca = fleet.ca_pem();
+    let edge = Machine::join(&fleet, "fra1", MachineRole::Edge).await;
+    let _watch = edge.watch(0).await;
+    let trusts = Credentials { trusts: fingerprints(&old_ca), ..Credentials::default() };
+    report(&edge, trusts.clone(), now()).await;
+    let begun: CaView = expect(StatusCode::ACCEPTED, fleet.post("/v1/ca/rotate", &()).await).await;
+    assert_eq!(begun.waiting_for, [edge.name()]);
+    let waited_ms = begun.goes_on_at.unwrap().ms_since(begun.authorities[0].since);
+    assert_eq!((waited_ms, begun.left_behind.len()), (3_000, 0));
+
+    // It goes on reporting, so it is here all the time.
+    let reporting = async {
+        loop {
+            report(&edge, trusts.clone(), now()).await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    let is_over = |ca: &CaView| ca.authorities[0].stage == AuthorityStage::Current;
+    let ca = tokio::select! {
+        ca = fleet.ca_when(is_over) => ca,
+        () = reporting => unreachable!("it never ends"),
+    };
+    let since = ca.authorities[0].since;
+    assert!(since >= begun.goes_on_at.unwrap(), "{since} is too early");
+    assert_eq!((ca.left_behind.as_slice(), ca.goes_on_at), (&[edge.name()][..], None));
+    assert!(ca.waiting_for.is_empty());
+    let status: StatusView = fleet.get("/v1/status").await;
+    let warnings = status.warnings.join("\n");
+    assert!(warnings.contains("fra1 does not trust control's new CA"), "{warnings}");
+    let events: serde_json::Value = fleet.get("/v1/events?kind=ca_rotated").await;
+    let items = events["items"].as_array().unwrap();
+    let told = items.iter().find(|event| event["data"]["stage"] == "current").unwrap();
+    assert_eq!(told["data"]["left_behind"], serde_json::json!(["fra1"]), "{events}");
+    // It is not cut off: control shows what it knows, and takes its certificate.
+    assert!(believes_control(&old_ca, &fleet.api).await);
+    edge.watch(0).await.edge_state().await;
+    // When it comes to its senses, or was joined again, nothing is said any more.
+    let both = Credentials { trusts: fingerprints(&ca.bundle_pem), ..Credentials::default() };
+    report(&edge, both, now()).await;
+    assert!(fleet.ca_when(|ca| ca.left_behind.is_empty()).await.authorities.len() == 2);
+}
+
 #[tokio::test]
 async fn a_rotation_goes_on_after_a_restart_and_can_be_ended_by_hand() {
     let fleet = Fleet::start().await;

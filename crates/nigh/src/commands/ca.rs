@@ -71,6 +71,15 @@ fn describe(ca: &CaView) -> String {
     if is_on_its_way && !ca.waiting_for.is_empty() {
         let names: Vec<&str> = ca.waiting_for.iter().map(|name| name.as_str()).collect();
         text.push_str(&format!("\nwaiting until these trust the next CA: {}", names.join(", ")));
+        if let Some(at) = ca.goes_on_at {
+            text.push_str(&format!("\nit goes on without them at {at}"));
+        }
+    }
+    for name in &ca.left_behind {
+        text.push_str(&format!(
+            "\n{name} does not trust the current CA: repair it or join it again before the retired \
+             one ends"
+        ));
     }
     text
 }

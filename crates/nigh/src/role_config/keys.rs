@@ -94,6 +94,10 @@ pub(crate) const CONTROL: &[Key] = &[
         "How long a machine's certificate is valid; it renews itself after two thirds.",
     ),
     value(
+        "machines.ca_patience_ms",
+        "How long a rotation of the CA waits for a machine that is here and does not trust the new one.",
+    ),
+    value(
         "machines.ca_overlap_ms",
         "How long a replaced CA stays trusted at least, for those who have only that one.",
     ),
