@@ -31,6 +31,7 @@ pub struct PebbleBuilder {
     http_port: u16,
     binding: Option<(String, String)>,
     validity: Option<Duration>,
+    blocked: Vec<String>,
     refused_nonces: u8,
     reused_authorizations: u8,
 }
@@ -48,8 +49,15 @@ pub struct Pebble {
 impl PebbleBuilder {
     /// A CA that asks `dns`, and hosts on `http_port`.
     pub const fn new(dns: SocketAddr, http_port: u16) -> Self {
-        let (binding, validity) = (None, None);
-        Self { dns, http_port, binding, validity, refused_nonces: 15, reused_authorizations: 50 }
+        Self {
+            dns,
+            http_port,
+            binding: None,
+            validity: None,
+            blocked: Vec::new(),
+            refused_nonces: 15,
+            reused_authorizations: 50,
+        }
     }
 
     /// Only customers with this key (id, base64url) get an account.
@@ -61,6 +69,12 @@ impl PebbleBuilder {
     /// How long its certificates last.
     pub const fn validity(mut self, validity: Duration) -> Self {
         self.validity = Some(validity);
+        self
+    }
+
+    /// A host for which it never issues, by its policy.
+    pub fn blocked(mut self, host: &str) -> Self {
+        self.blocked.push(host.to_owned());
         self
     }
 
@@ -100,6 +114,7 @@ impl PebbleBuilder {
             "tlsPort": tls.port(),
             "ocspResponderURL": "",
             "externalAccountBindingRequired": self.binding.is_some(),
+            "domainBlocklist": self.blocked,
         });
         if let Some((id, key)) = &self.binding {
             config["externalAccountMACKeys"] = json!({ id: key });
@@ -179,6 +194,12 @@ impl Pebble {
     /// Everything that it logged.
     pub fn log(&self) -> Result<String> {
         Ok(std::fs::read_to_string(self.dir.path().join("log"))?)
+    }
+
+    /// How often something at a path that begins with this was called: `/order-plz` for new orders.
+    pub fn calls(&self, path: &str) -> Result<usize> {
+        let call = format!("POST {path}");
+        Ok(self.log()?.lines().filter(|line| line.contains(&call)).count())
     }
 
     /// Ends it at once.

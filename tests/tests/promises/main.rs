@@ -5,6 +5,7 @@ mod activation_is_atomic;
 mod blob_corrupted_on_disk_is_healed;
 mod bucket;
 mod certificates_are_brought;
+mod certificates_come_in_spite_of_trouble;
 mod certificates_from_a_public_ca;
 mod certificates_of_hosts_elsewhere;
 mod control_is_gone;

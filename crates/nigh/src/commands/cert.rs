@@ -196,7 +196,19 @@ fn table(views: &[CertificateView]) -> String {
             names(&view.names),
         ]);
     }
-    table.render("no certificates")
+    let mut text = table.render("no certificates");
+    let reasons: Vec<String> = views.iter().filter_map(reason).collect();
+    if !reasons.is_empty() {
+        text.push_str(&format!("\n\n{}", reasons.join("\n")));
+    }
+    text
+}
+
+/// Why one waits, or is kept out, and until when.
+fn reason(view: &CertificateView) -> Option<String> {
+    let (id, detail) = (&view.id, view.detail.as_ref()?);
+    let next = view.retry_at.map(|at| format!("; next try at {at}")).unwrap_or_default();
+    Some(format!("{id}: {detail}{next}"))
 }
 
 fn text(view: &CertificateView) -> String {
