@@ -37,4 +37,6 @@ mod tokens_and_sites;
 mod trust_is_renewed;
 mod two_pushes_at_once;
 mod variants_arrive_later;
+mod visitors_resume_at_another_edge;
+mod who_is_turned_away_is_told;
 mod whole_site;
