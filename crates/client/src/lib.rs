@@ -18,6 +18,7 @@ mod machines;
 mod releases;
 mod sites;
 mod status;
+mod takeover;
 mod tokens;
 mod trust;
 mod uploads;

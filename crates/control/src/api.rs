@@ -28,11 +28,12 @@ mod releases;
 mod router;
 mod sites;
 mod status;
+mod takeover;
 mod tokens;
 mod webhooks;
 
 pub(crate) use blobs::{PACK_MAX_BYTES, put_blob};
-pub(crate) use body::{OfMachine, expect_media_type};
+pub(crate) use body::{Large, OfMachine, expect_media_type};
 pub(crate) use page::Params;
 #[cfg(test)]
 pub(crate) use router::description;

@@ -23,6 +23,7 @@ mod prune;
 mod quotas;
 mod releases;
 mod sites;
+mod takeover;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -30,6 +31,7 @@ mod views;
 mod webhooks;
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicI64, Ordering},
@@ -38,7 +40,7 @@ use std::{
 };
 
 use nigh_daemon::Clock;
-use nigh_proto::{Digest, MachineName, Manifest, Timestamp};
+use nigh_proto::{Digest, FleetId, MachineId, MachineName, Manifest, Timestamp};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -49,8 +51,8 @@ use crate::{
     config::{CertificateMode, ControlConfig, InvalidConfig},
     controls::{Desk, Leader},
     fleet::{
-        World, edition::Editions, presence::Statuses, progress::Board, state::Settings,
-        wanted::Wanted,
+        World, edition::Editions, offers::Offers, presence::Statuses, progress::Board,
+        state::Settings, wanted::Wanted,
     },
     machines::turned_away::TurnedAway,
     metrics::ControlMetrics,
@@ -66,6 +68,7 @@ pub(crate) use error::AppError;
 pub(crate) use events::EventFilter;
 pub(crate) use expected::Expected;
 pub(crate) use prune::surplus;
+pub(crate) use takeover::Counted;
 pub(crate) use tokens::Secret;
 pub(crate) use webhooks::webhook_view;
 
@@ -110,6 +113,10 @@ struct Inner {
     wanted: Mutex<Wanted>,
     /// Wakes `reconcile::refill`.
     refilled: Notify,
+    /// States of another fleet that machines hold.
+    offers: Mutex<Offers>,
+    /// Machines that were said to hold such a state.
+    held_told: Mutex<BTreeSet<MachineId>>,
     /// Rings when control's CAs are others.
     trust: Notify,
     /// Wakes the pass that rotates them.
@@ -213,6 +220,8 @@ impl App {
             reported: Notify::new(),
             wanted: Mutex::default(),
             refilled: Notify::new(),
+            offers: Mutex::default(),
+            held_told: Mutex::default(),
             trust: Notify::new(),
             rotating: Notify::new(),
             renewing: Notify::new(),
@@ -249,6 +258,7 @@ impl App {
         let settings = format!("{} {mode:?} {:?}", self.version(), effective.settings);
         let mut tx = self.store().begin().await?;
         let mut has_changed = tx.set_settings(Digest::of(settings.as_bytes())).await?;
+        has_changed |= tx.name_fleet(&FleetId::new(self.unix_ms(), random())).await?;
         match mode {
             CertificateMode::Internal => {
                 let previews = self.previews_certificate()?;

@@ -203,6 +203,11 @@ pub(crate) fn is_superseded(chain_pem: &str, authorities: &Authorities) -> bool 
     })
 }
 
+/// Whether a certificate is of a CA as control makes them, this one's or that of a control that is lost.
+pub(crate) fn is_internal(chain_pem: &str) -> bool {
+    read(chain_pem).is_some_and(|leaf| leaf.issuer.starts_with(AUTHORITY_NAME))
+}
+
 /// Whether a certificate should be replaced: two thirds of its life are over.
 pub(crate) fn is_due(not_before: Timestamp, not_after: Timestamp, now: Timestamp) -> bool {
     now.ms_since(not_before) >= not_after.ms_since(not_before) / 3 * 2

@@ -1,12 +1,14 @@
 //! How do machines talk to control?
 //!
 //! `join` makes a machine one of the fleet and `renew` keeps it in, `watch` tells it its state as it
-//! changes, `report` hears it, `content` gives it blobs, `refill` takes some back. Every route but
+//! changes, `report` hears it, `content` gives it blobs, `refill` takes some back and `offer`
+//! whole states. Every route but
 //! join is for machines that present a
 //! certificate of control's CA, and [`Machine`] is the proof; `turned_away` tells the log who has none.
 
 mod content;
 mod join;
+mod offer;
 mod refill;
 mod renew;
 mod report;
@@ -17,7 +19,7 @@ use axum::{
     Router,
     extract::FromRequestParts,
     http::{StatusCode, request::Parts},
-    routing::{get, post},
+    routing::{get, post, put},
 };
 
 use crate::{
@@ -43,6 +45,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/machine/v1/renew", post(renew::renew))
         .route("/machine/v1/watch", get(watch::watch))
         .route("/machine/v1/report", post(report::report))
+        .route("/machine/v1/state", put(offer::state))
         .route("/machine/v1/packs", post(content::pack).put(refill::pack))
         .route("/machine/v1/blobs/{digest}", get(content::blob).put(refill::blob))
         .route("/machine/v1/blobs/{digest}/outline", get(content::outline))

@@ -14,7 +14,7 @@ use nigh_proto::{
 use crate::{
     app::{Secret, random},
     config::ControlConfig,
-    request::{Actor, ActorKind},
+    request::Actor,
     server::{StartError, open_seal},
     store::{Deed, Store, TokenRow},
 };
@@ -48,8 +48,8 @@ pub async fn create_admin_token(
     };
     let mut tx = store.begin().await?;
     tx.insert_token(&row).await?;
-    let operator = Actor { kind: ActorKind::Operator, id: None, name: "control's host".to_owned() };
-    tx.audit_by(operator, now, Deed::new("token.recover", &row.id).detail("name", name)).await?;
+    tx.audit_by(Actor::operator(), now, Deed::new("token.recover", &row.id).detail("name", name))
+        .await?;
     tx.commit().await?;
     store.close().await;
     Ok(secret.reveal())

@@ -69,6 +69,11 @@ impl Actor {
     pub(crate) fn control() -> Self {
         Actor { kind: ActorKind::Control, id: None, name: "control".to_owned() }
     }
+
+    /// Whoever runs a command on control's own host.
+    pub(crate) fn operator() -> Self {
+        Actor { kind: ActorKind::Operator, id: None, name: "control's host".to_owned() }
+    }
 }
 
 impl Request {

@@ -146,6 +146,7 @@ mod tests {
 
     fn state() -> EdgeState {
         EdgeState {
+            fleet: None,
             revision: nigh_proto::state::Revision(1),
             machine: "fra1".parse().unwrap(),
             region: "eu".parse().unwrap(),

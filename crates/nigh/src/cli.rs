@@ -106,7 +106,7 @@ pub(crate) enum Command {
     Token(commands::token::Command),
     /// Write everything that control knows to one file
     Backup(commands::backup::Args),
-    /// Fill an empty control with a backup, on its own machine
+    /// Make control itself again: from a backup, or from what machines hold
     Restore(commands::restore::Args),
     /// Who changed what, and whether that record is whole
     Audit(commands::audit::Args),

@@ -6,6 +6,7 @@
 mod certificates;
 mod events;
 mod operations;
+mod takeover;
 mod webhooks;
 
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,7 @@ pub use certificates::{
 };
 pub use events::{EVENT_STREAM, EventKind, EventView, UnknownKind};
 pub use operations::{OperationState, OperationView};
+pub use takeover::{HeldMachine, NewTakeover, TakenOver, TakeoverPlan, TakeoverView};
 pub use webhooks::{DeliveryOutcome, DeliveryView, NewWebhook, WebhookCreated, WebhookView};
 
 /// The media type of a pack ([`crate::pack`]).
@@ -446,6 +448,9 @@ pub struct MachineView {
     /// How far its clock is ahead of control's; negative when it is behind.
     #[serde(default)]
     pub clock_ahead_ms: i64,
+    /// Whether it holds sites of another fleet and is told nothing, so that it keeps them.
+    #[serde(default)]
+    pub is_held: bool,
 }
 
 /// `POST /v1/join-tokens`.

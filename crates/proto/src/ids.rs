@@ -93,6 +93,10 @@ id!(
     MachineId, "mac_", "a machine"
 );
 id!(
+    /// Names a fleet: drawn when control's database is made, the same after a restore.
+    FleetId, "flt_", "a fleet"
+);
+id!(
     /// Names a piece of long work.
     OperationId, "op_", "an operation"
 );

@@ -27,7 +27,7 @@ pub mod watch;
 pub mod zone;
 
 pub use digest::Digest;
-pub use ids::{MachineId, OperationId, ReleaseId, TokenId, WebhookId};
+pub use ids::{FleetId, MachineId, OperationId, ReleaseId, TokenId, WebhookId};
 pub use manifest::{Entry, Manifest};
 pub use names::{Host, MachineName, PreviewName, RegionName, SiteName};
 pub use path::SitePath;

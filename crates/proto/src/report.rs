@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::{
     Digest, MachineName, RegionName, ReleaseId, SiteName, Timestamp,
-    state::{Location, Revision},
+    state::{Holding, Location, Revision},
 };
 
 /// How often a machine reports when nothing changes.
@@ -129,6 +129,9 @@ pub struct Report {
     pub sent_at: Timestamp,
     #[serde(default)]
     pub credentials: Credentials,
+    /// What the state on its disk says, in short; `None` without one.
+    #[serde(default)]
+    pub holding: Option<Holding>,
     #[serde(default)]
     pub sequel: Sequel,
 }

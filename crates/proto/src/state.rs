@@ -13,7 +13,8 @@ mod certificates;
 pub use certificates::{Certificate, DnsChallenge, HttpChallenge, TicketKey};
 
 use crate::{
-    Digest, Host, MachineId, MachineName, RegionName, ReleaseId, SiteName, Timestamp, zone::Zone,
+    Digest, FleetId, Host, MachineId, MachineName, RegionName, ReleaseId, SiteName, Timestamp,
+    zone::Zone,
 };
 
 /// Control's number for a state of the fleet; it only rises.
@@ -38,12 +39,45 @@ impl MachineState {
             MachineState::Dns(state) => state.revision,
         }
     }
+
+    /// What the document says, in short.
+    pub fn holding(&self) -> Holding {
+        match self {
+            MachineState::Edge(state) => Holding {
+                fleet: state.fleet.clone(),
+                revision: state.revision,
+                sites: state.sites.len() as u64,
+                zones: 0,
+            },
+            MachineState::Dns(state) => Holding {
+                fleet: state.fleet.clone(),
+                revision: state.revision,
+                sites: state.sites.len() as u64,
+                zones: state.zones.len() as u64,
+            },
+        }
+    }
+}
+
+/// What a machine's state says, in short: whose it is, and how much would go with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holding {
+    #[serde(default)]
+    pub fleet: Option<FleetId>,
+    pub revision: Revision,
+    pub sites: u64,
+    /// DNS servers only.
+    #[serde(default)]
+    pub zones: u64,
 }
 
 /// What an edge serves.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EdgeState {
     pub revision: Revision,
+    /// Whose state this is; `None` from a control that did not say it yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<FleetId>,
     pub machine: MachineName,
     pub region: RegionName,
     pub sites: Vec<SiteState>,
@@ -129,6 +163,9 @@ pub struct Peer {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DnsState {
     pub revision: Revision,
+    /// As in [`EdgeState`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<FleetId>,
     pub machine: MachineName,
     pub zones: Vec<Zone>,
     /// Every edge that may be named in an answer, drained ones too.
@@ -219,6 +256,7 @@ mod tests {
         let release = ReleaseId::new(revision, [7; 10]);
         MachineState::Edge(EdgeState {
             revision: Revision(revision),
+            fleet: Some(FleetId::new(revision, [3; 10])),
             machine: "fra1".parse().unwrap(),
             region: "eu-frankfurt".parse().unwrap(),
             sites: vec![SiteState {
@@ -248,6 +286,7 @@ mod tests {
         let location = Location { latitude, longitude: -latitude };
         MachineState::Dns(DnsState {
             revision: Revision(revision),
+            fleet: None,
             machine: "dns1".parse().unwrap(),
             zones: Vec::new(),
             edges: vec![DnsEdge {

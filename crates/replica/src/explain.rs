@@ -40,9 +40,12 @@ pub(crate) fn explain(error: &(dyn std::error::Error + 'static), here: Here<'_>)
              clock (NTP), unless it is right and control's own certificate was not renewed",
             moment(*not_after)
         )),
-        Some(TlsError::InvalidCertificate(CertificateError::UnknownIssuer)) => Some(format!(
+        Some(TlsError::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        )) => Some(format!(
             "control shows a certificate of a CA that this machine does not trust: its CA was \
-             replaced while the machine was away, or this is not control; {}",
+             replaced while the machine was away, or control was lost and is another one, or this \
+             is not control; {}",
             here.rejoin()
         )),
         _ if text.contains("CertificateExpired") => Some(here.expired()),

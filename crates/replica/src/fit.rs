@@ -144,6 +144,7 @@ mod tests {
             sent_at,
             credentials: Credentials::default(),
             sequel: Sequel::default(),
+            holding: None,
         }
     }
 

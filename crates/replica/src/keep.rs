@@ -192,6 +192,7 @@ mod tests {
 
     fn state(revision: u64) -> MachineState {
         MachineState::Edge(EdgeState {
+            fleet: None,
             revision: Revision(revision),
             machine: name(),
             region: "eu".parse().unwrap(),

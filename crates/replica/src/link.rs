@@ -266,7 +266,9 @@ impl CallError {
             // Of an alert (RFC 8446, section 6.2) HTTP/2 keeps only the text.
             CallError::Unreachable(_) => {
                 let why = causes(self);
-                why.contains("received fatal alert") || why.contains("UnknownIssuer")
+                // A CA that has the name of the one that is trusted, and another key.
+                let is_stranger = why.contains("UnknownIssuer") || why.contains("BadSignature");
+                why.contains("received fatal alert") || is_stranger
             }
             CallError::Late { .. } | CallError::Garbled(_) => false,
         }

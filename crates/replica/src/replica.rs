@@ -9,7 +9,7 @@ use nigh_proto::{
     document::Document,
     locations::Locations,
     report::{Credentials as Presented, Health, MachineAbout},
-    state::{MachineState, Revision},
+    state::{Holding, MachineState, Revision},
 };
 use tokio::sync::{Notify, watch};
 
@@ -65,6 +65,8 @@ pub(crate) struct Shared {
     pub(crate) presented: watch::Sender<Presented>,
     /// How far this machine's clock is ahead of control's; `None` until control has said.
     pub(crate) clock_ahead_ms: watch::Sender<Option<i64>>,
+    /// Wakes whoever gives control the whole state, when it has asked for it.
+    pub(crate) state_wanted: Notify,
     /// Wakes a report that waits for control to come back.
     pub(crate) reconnected: Notify,
 }
@@ -110,6 +112,7 @@ impl Replica {
             objects: Objects::default(),
             presented: watch::Sender::new(Presented { instance, ..Presented::default() }),
             clock_ahead_ms: watch::Sender::default(),
+            state_wanted: Notify::new(),
             reconnected: Notify::new(),
         }));
         Ok((replica.clone(), Follower { replica, identity }))
@@ -248,7 +251,8 @@ impl Follower {
         let Follower { replica, identity } = self;
         tokio::join!(
             follow::follow_for_ever(&replica.0, identity),
-            report::report_for_ever(&replica.0)
+            report::report_for_ever(&replica.0),
+            give::states_for_ever(&replica.0)
         );
     }
 }
@@ -256,6 +260,11 @@ impl Follower {
 impl Shared {
     pub(crate) fn revision(&self) -> Option<Revision> {
         self.state.borrow().as_ref().map(|state| state.revision())
+    }
+
+    /// What the state on disk says, in short.
+    pub(crate) fn holding(&self) -> Option<Holding> {
+        self.state.borrow().as_ref().map(|state| state.holding())
     }
 
     /// `None` until the machine has joined.

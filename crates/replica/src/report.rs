@@ -164,8 +164,17 @@ async fn post(
     let (sites, certificates, sequel) = sequel(known, standing, number);
     let (about, sent_at) = (shared.about.clone(), (shared.now)());
     let credentials = shared.presented.borrow().clone();
-    let report =
-        Report { about, revision, sites, certificates, health, sent_at, credentials, sequel };
+    let report = Report {
+        about,
+        revision,
+        sites,
+        certificates,
+        health,
+        sent_at,
+        credentials,
+        holding: shared.holding(),
+        sequel,
+    };
     let fitted = fit(report, REPORT_MAX_BYTES).map_err(|error| CallError::Garbled(error.into()))?;
     let request = link
         .talk()
@@ -195,6 +204,9 @@ async fn hear(shared: &Shared, response: reqwest::Response) -> Result<(), CallEr
         serde_json::from_slice(&body).map_err(|error| CallError::Garbled(error.into()))?;
     if !answer.wanted.is_empty() {
         shared.wanted.send_replace(answer.wanted.into());
+    }
+    if answer.wants_state {
+        shared.state_wanted.notify_one();
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use nigh_proto::{
     Digest,
     document::{Change, Document, DocumentError},
+    state::Holding,
     watch::{Frame, SILENCE_MAX_MS, Trust},
 };
 use reqwest::Response;
@@ -172,6 +173,14 @@ async fn open(shared: &Shared, identity: &Identity) -> Result<Stream, Ended> {
         if let Some(membership) = identity.membership() {
             let trust = Digest::of(membership.ca_pem.as_bytes());
             query.append_pair("trust", &trust.to_string());
+        }
+        // Another fleet's control must know what it would take away before it says anything.
+        if let Some(Holding { fleet, sites, zones, .. }) = shared.holding() {
+            query.append_pair("sites", &sites.to_string());
+            query.append_pair("zones", &zones.to_string());
+            if let Some(fleet) = fleet {
+                query.append_pair("fleet", fleet.as_str());
+            }
         }
         query.append_pair("instance", &shared.presented.borrow().instance.to_string());
     }

@@ -30,7 +30,7 @@ use super::{
     machines, operations,
     parameters::{Parameters, as_described},
     problem::{Refusal, RefusalCode},
-    releases, sites, status, tokens, webhooks,
+    releases, sites, status, takeover, tokens, webhooks,
 };
 use crate::{
     app::{App, random},
@@ -52,6 +52,7 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(status::status))
         .routes(routes!(tokens::who_am_i))
         .routes(routes!(backup::read))
+        .routes(routes!(takeover::show, takeover::take, takeover::drop))
         .routes(routes!(sites::create, sites::list))
         .routes(routes!(sites::show, sites::change, sites::delete))
         .routes(routes!(sites::create_host, sites::list_hosts))

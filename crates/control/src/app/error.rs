@@ -114,6 +114,16 @@ pub enum AppError {
     ClockWrong { machine: Timestamp, control: Timestamp },
     #[error("{0} was removed or has joined again since; join it with a new token")]
     MachineRemoved(MachineName),
+    #[error("the machine's state cannot be taken over: {0}")]
+    StateBad(&'static str),
+    #[error(
+        "the machines have not told their states yet, or no edge is among them; try again in some seconds"
+    )]
+    TakeoverEarly,
+    #[error(
+        "DNS servers answer for {0}, and control's configuration does not name them: put them into [[zones]] and reload control (nigh restore --from-edges --dry-run prints them), or say that they may go"
+    )]
+    ZonesMissing(String),
     #[error("the report cannot be true: {0}")]
     Nonsense(&'static str),
     #[error(

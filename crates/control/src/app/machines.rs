@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nigh_proto::{
-    Digest, MachineId, MachineName, Timestamp,
+    Digest, FleetId, MachineId, MachineName, Timestamp,
     api::{EventKind, JoinTokenCreated, NewJoinToken},
     refill::ReportAnswer,
     report::{JoinRequest, JoinResponse, MachineRole, RenewRequest, Report},
@@ -362,23 +362,29 @@ impl App {
 
     /// What a machine is asked for after its report.
     pub(crate) fn answer(&self, machine: &MachineRow) -> ReportAnswer {
-        if machine.role != MachineRole::Edge {
-            return ReportAnswer::default();
-        }
-        let wanted = self.wanted().ask(&machine.name, self.instant());
-        ReportAnswer { wanted, wants_state: false }
+        let wants_state = self.wants_state(machine);
+        let wanted = match machine.role {
+            MachineRole::Edge => self.wanted().ask(&machine.name, self.instant()),
+            MachineRole::Dns => Vec::new(),
+        };
+        ReportAnswer { wanted, wants_state }
     }
 
     /// A machine that is ahead of control has heard of states that a backup of the database does
-    /// not know: the revision goes past it, or the machine would refuse every state from now on.
+    /// not know: the revision goes past it, or the machine would refuse every state from now on. The
+    /// same revision of another `fleet` is another state.
     pub(crate) async fn catch_up(
         &self,
         machine: &MachineName,
         since: u64,
+        fleet: Option<&FleetId>,
         ahead_max: u64,
     ) -> Result<(), AppError> {
-        let revision = self.world().revision;
-        if since <= revision || since - revision > ahead_max {
+        let world = self.world();
+        let revision = world.revision;
+        let is_other = fleet.is_some() && fleet != world.fleet.as_ref();
+        let is_behind = since < revision || since == revision && !is_other;
+        if is_behind || since - revision > ahead_max {
             return Ok(());
         }
         tracing::warn!(

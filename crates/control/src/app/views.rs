@@ -13,6 +13,7 @@ use crate::{
     fleet::{
         World,
         activation::Decision,
+        held::is_held,
         presence::{Presence, Statuses},
         progress,
     },
@@ -174,6 +175,7 @@ impl App {
             ports: about.ports,
             is_connected: statuses.presence(&machine.name, self.instant()) == Presence::Here,
             is_drained: machine.is_drained,
+            is_held: status.holding.as_ref().is_some_and(|holding| is_held(world, holding)),
             is_current: status.revision == Some(world.revision),
             revision: status.revision,
             version: about.version.clone(),
@@ -206,6 +208,7 @@ impl App {
         let mut warnings = self.warnings(&machines, &sees);
         warnings.extend(self.quota_warnings(&sees).await?);
         if among.is_empty() {
+            warnings.extend(self.held_warning());
             warnings.extend(self.webhook_warnings().await?);
             warnings.extend(self.certificate_warnings().await?);
             warnings.extend(self.left_behind()?.iter().map(|name| {

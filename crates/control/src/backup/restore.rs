@@ -6,6 +6,7 @@
 use std::{
     io::{self, BufReader, Read},
     path::PathBuf,
+    time::SystemTime,
 };
 
 use nigh_core::blob::{self, InsertError, Store as BlobStore, StoreOptions};
@@ -17,9 +18,10 @@ use super::line::{End, FORMAT, Hashing, Head, Line, VERSION};
 use crate::{
     blobs::blocking,
     config::ControlConfig,
+    request::Actor,
     seal::KeyFileError,
     server::open_seal,
-    store::{Cells, Columns, OpenError, RowError, Store, StoreError, Tx},
+    store::{Cells, Columns, Deed, OpenError, RowError, Store, StoreError, Tx},
 };
 
 /// Rows between the file and the database.
@@ -78,10 +80,12 @@ pub struct Restored {
     pub has_blobs: bool,
 }
 
-/// Fills the empty control that `config` describes. Control must not run.
+/// Fills the empty control that `config` describes. Control must not run. The audit log goes on where
+/// that of the backup ends, with who did this, `now`.
 pub async fn restore(
     config: &ControlConfig,
     backup: impl Read + Send + 'static,
+    now: SystemTime,
 ) -> Result<Restored, RestoreError> {
     let dir = config.state_dir.clone();
     let _state = blocking(move || StateDir::lock(&dir)).await?;
@@ -93,7 +97,7 @@ pub async fn restore(
         OpenError::Seal(source) => RestoreError::Key(source),
         error => RestoreError::Database(error),
     })?;
-    let restored = fill(&store, config, backup).await;
+    let restored = fill(&store, config, backup, now.into()).await;
     store.close().await;
     restored
 }
@@ -102,6 +106,7 @@ async fn fill(
     store: &Store,
     config: &ControlConfig,
     backup: impl Read + Send + 'static,
+    now: Timestamp,
 ) -> Result<Restored, RestoreError> {
     if !store.is_unused().await? {
         return Err(RestoreError::NotEmpty);
@@ -121,6 +126,11 @@ async fn fill(
         return Err(RestoreError::CutOff);
     }
     tx.check_secrets().await?;
+    let deed = Deed::new("control.restore", "backup")
+        .detail("created_at", restored.created_at)
+        .detail("rows", restored.rows)
+        .detail("blobs", restored.blobs);
+    tx.audit_by(Actor::operator(), now, deed).await?;
     tx.commit().await?;
     Ok(restored)
 }
@@ -273,6 +283,7 @@ mod tests {
         app::fixture::{Fixture, docs},
         blobs::stream,
         seal::Seal,
+        store::AuditFilter,
     };
     use futures_util::TryStreamExt as _;
 
@@ -292,6 +303,10 @@ mod tests {
         (fixture, bytes)
     }
 
+    fn now() -> SystemTime {
+        SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_800_000_000)
+    }
+
     fn empty() -> (tempfile::TempDir, ControlConfig) {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("secret.key"), "07".repeat(32)).unwrap();
@@ -303,18 +318,19 @@ mod tests {
     async fn an_empty_control_is_what_the_old_one_was() {
         let (old, bytes) = backup(true).await;
         let (dir, config) = empty();
-        let restored = restore(&config, io::Cursor::new(bytes)).await.unwrap();
+        let restored = restore(&config, io::Cursor::new(bytes), now()).await.unwrap();
         assert!(
             restored.has_blobs && restored.blobs == 3,
             "manifest, rules and page: {restored:?}"
         );
         let file = dir.path().join("control.db");
-        let world = Store::open(None, &file, |_| Ok(Seal::new([7; 32])))
-            .await
-            .unwrap()
-            .world()
-            .await
-            .unwrap();
+        let store = Store::open(None, &file, |_| Ok(Seal::new([7; 32]))).await.unwrap();
+        let world = store.world().await.unwrap();
+        assert_eq!(world.fleet, old.app.world().fleet, "it is the same fleet");
+        let log = store.audit(&AuditFilter::default(), 9).await.unwrap();
+        assert_eq!((log[0].verb.as_str(), log[0].at), ("control.restore", now().into()));
+        assert_eq!(log[0].actor_kind, "operator");
+        assert!(log[0].hash == log[0].chained(&log[1].hash), "the chain goes on: {log:?}");
         assert_eq!(world.sites[0].releases, old.app.world().site(&docs()).unwrap().releases);
         let blobs = BlobStore::open(&dir.path().join("blobs")).unwrap();
         assert_eq!(blobs.read(&Digest::of(b"one")).unwrap(), b"one");
@@ -326,7 +342,7 @@ mod tests {
         assert_eq!(check(&bytes[..]).unwrap().blobs, 3);
         for cut in [0, 10, bytes.len() / 2, bytes.len() - 1] {
             let (dir, config) = empty();
-            let failed = restore(&config, io::Cursor::new(bytes[..cut].to_vec())).await;
+            let failed = restore(&config, io::Cursor::new(bytes[..cut].to_vec()), now()).await;
             assert!(failed.is_err() && check(&bytes[..cut]).is_err(), "cut at {cut}");
             let file = dir.path().join("control.db");
             let store = Store::open(None, &file, |_| Ok(Seal::new([7; 32]))).await.unwrap();
@@ -336,7 +352,7 @@ mod tests {
             let mut damaged = bytes.clone();
             damaged[at] ^= 0x55;
             let (_dir, config) = empty();
-            let failed = restore(&config, io::Cursor::new(damaged)).await;
+            let failed = restore(&config, io::Cursor::new(damaged), now()).await;
             assert!(failed.is_err(), "damaged at {at}");
         }
     }
@@ -345,17 +361,17 @@ mod tests {
     async fn a_control_in_use_or_with_another_key_is_left_alone() {
         let (_old, bytes) = backup(false).await;
         let (dir, config) = empty();
-        restore(&config, io::Cursor::new(bytes.clone())).await.unwrap();
-        let again = restore(&config, io::Cursor::new(bytes.clone())).await;
+        restore(&config, io::Cursor::new(bytes.clone()), now()).await.unwrap();
+        let again = restore(&config, io::Cursor::new(bytes.clone()), now()).await;
         assert!(matches!(again, Err(RestoreError::NotEmpty)), "{again:?}");
 
         let (_dir, other) = empty();
         std::fs::write(other.state_dir.join("secret.key"), "08".repeat(32)).unwrap();
-        let wrong = restore(&other, io::Cursor::new(bytes.clone())).await;
+        let wrong = restore(&other, io::Cursor::new(bytes.clone()), now()).await;
         assert!(matches!(wrong, Err(RestoreError::WrongKey(_))), "{wrong:?}");
 
         std::fs::remove_file(other.state_dir.join("secret.key")).unwrap();
-        let missing = restore(&other, io::Cursor::new(bytes)).await;
+        let missing = restore(&other, io::Cursor::new(bytes), now()).await;
         assert!(matches!(missing, Err(RestoreError::Key(_))), "{missing:?}");
         drop(dir);
     }

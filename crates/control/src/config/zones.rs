@@ -84,6 +84,40 @@ impl ZoneConfig {
     }
 }
 
+/// A zone as an operator would write it.
+impl From<&Zone> for ZoneConfig {
+    fn from(zone: &Zone) -> Self {
+        let whole = |name: &DnsName| format!("{name}.");
+        Self {
+            name: zone.name.clone(),
+            name_servers: zone.name_servers.iter().map(whole).collect(),
+            primary: Some(whole(&zone.soa.primary)),
+            mailbox: Some(whole(&zone.soa.mailbox)),
+            records: zone.records.iter().map(RecordConfig::from).collect(),
+        }
+    }
+}
+
+impl From<&Record> for RecordConfig {
+    fn from(record: &Record) -> Self {
+        let Record { name, ttl_s, data } = record;
+        let told = serde_json::to_value(data).unwrap_or_default();
+        let mut value = told["value"].clone();
+        let target = match data {
+            RecordData::Cname(_) | RecordData::Ns(_) => Some(&mut value),
+            RecordData::Mx(_) => value.get_mut("exchange"),
+            RecordData::A(_) | RecordData::Aaaa(_) | RecordData::Txt(_) | RecordData::Caa(_) => {
+                None
+            }
+        };
+        if let Some(Value::String(name)) = target {
+            name.push('.');
+        }
+        let kind = told["type"].as_str().unwrap_or_default().to_owned();
+        Self { name: format!("{name}."), ttl_s: *ttl_s, kind, value }
+    }
+}
+
 impl RecordConfig {
     fn data(&self, zone: &DnsName) -> Result<RecordData, String> {
         let kind = self.kind.to_ascii_uppercase();
@@ -137,6 +171,23 @@ mod tests {
         assert_eq!(zone.records[0].data, RecordData::Mx(Mx { preference: 10, exchange }));
         assert_eq!(zone.records[1].name, "www.nigh.test".parse().unwrap());
         assert_eq!(zone.records[1].data, RecordData::Cname("docs.nigh.test".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_zone_that_was_told_is_written_as_an_operator_would() {
+        let zone = zone(
+            r#"{"name": "@", "type": "MX", "value": {"preference": 10, "exchange": "mail"}},
+               {"name": "@", "type": "CAA", "value": {"flags": 0, "tag": "issue", "value": "ca.test"}},
+               {"name": "txt", "type": "TXT", "value": "a text."},
+               {"name": "a", "type": "A", "value": "192.0.2.1"},
+               {"name": "a", "type": "AAAA", "value": "2001:db8::1"},
+               {"name": "sub", "type": "NS", "value": "ns.other.test."},
+               {"name": "www", "type": "CNAME", "value": "docs.nigh.test.", "ttl_s": 60}"#,
+        )
+        .unwrap();
+        let written = serde_json::to_string(&ZoneConfig::from(&zone)).unwrap();
+        let read: ZoneConfig = serde_json::from_str(&written).unwrap();
+        assert_eq!(read.resolve(7).unwrap(), zone);
     }
 
     #[test]

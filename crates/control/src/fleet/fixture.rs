@@ -110,5 +110,6 @@ pub(crate) fn report(edge: &str, staged: &[u64]) -> Report {
         sent_at: Timestamp::default(),
         credentials: Credentials::default(),
         sequel: Sequel::default(),
+        holding: None,
     }
 }

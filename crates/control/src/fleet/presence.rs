@@ -11,6 +11,7 @@ use std::{
 use nigh_proto::{
     MachineName, ReleaseId, SiteName, Timestamp,
     report::{AWAY_AFTER_MS, CertificateReport, Credentials, Health, Report, Sequel, SiteReport},
+    state::Holding,
 };
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +56,8 @@ pub(crate) struct Status {
     /// when its next report has to tell everything.
     known: Option<(u64, u64)>,
     pub sites: BTreeMap<SiteName, SiteReport>,
+    /// What the state on its disk says, in short.
+    pub holding: Option<Holding>,
     /// What became of its certificates and candidates.
     pub certificates: Vec<CertificateReport>,
 }
@@ -224,6 +227,11 @@ impl Statuses {
         status.starts = starts;
     }
 
+    /// A machine says when it dials what it holds.
+    pub(crate) fn holds(&mut self, name: &MachineName, holding: Holding) {
+        self.machines.entry(name.clone()).or_default().holding = Some(holding);
+    }
+
     /// Whether a second machine with the identity of `name` was heard of lately.
     pub(crate) fn has_copy(&self, name: &MachineName, now: Instant) -> bool {
         self.machines.get(name).is_some_and(|status| {
@@ -277,6 +285,7 @@ impl Statuses {
         status.clock_ahead_ms = report.sent_at.ms_since(time);
         let Sequel { number, since, gone, same_certificates } = report.sequel;
         status.known = (number > 0).then_some((report.credentials.instance, number));
+        status.holding = report.holding;
         status.credentials = report.credentials;
         if since.is_none() || !same_certificates {
             status.certificates = report.certificates;

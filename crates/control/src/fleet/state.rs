@@ -53,6 +53,7 @@ fn edge(world: &World, settings: &Settings, machine: &MachineRow, now: Timestamp
     let names = certificates::Names::of(world, now);
     EdgeState {
         revision: Revision(world.revision),
+        fleet: world.fleet.clone(),
         machine: machine.name.clone(),
         region: region(machine),
         sites: world.sites.iter().map(|site| site_state(site, &names, settings, now)).collect(),
@@ -150,6 +151,7 @@ fn dns(world: &World, settings: &Settings, machine: &MachineName, now: Timestamp
     });
     DnsState {
         revision: Revision(world.revision),
+        fleet: world.fleet.clone(),
         machine: machine.clone(),
         zones: zones.collect(),
         edges: world.edges().filter_map(dns_edge).collect(),

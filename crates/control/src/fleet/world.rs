@@ -1,18 +1,22 @@
 //! What does the database say that the fleet should be?
 
 use nigh_proto::{
-    Host, MachineName, ReleaseId, SiteName, api::ReleaseState, report::MachineRole,
+    FleetId, Host, MachineName, ReleaseId, SiteName, api::ReleaseState, report::MachineRole,
     state::TicketKey,
 };
 
 use crate::store::{
-    AuthorityRow, CandidateRow, CertificateRow, ChallengeRow, MachineRow, ReleaseRow,
+    AuthorityRow, CandidateRow, CertificateRow, ChallengeRow, MachineRow, ReleaseRow, SettledRow,
 };
 
 /// Everything that machines are told, at one revision. Immutable and shared.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct World {
     pub revision: u64,
+    /// Which fleet this is.
+    pub fleet: Option<FleetId>,
+    /// Other fleets whose states may be replaced.
+    pub settled: Vec<SettledRow>,
     /// By name.
     pub sites: Vec<Site>,
     /// By name.

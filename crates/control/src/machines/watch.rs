@@ -15,8 +15,8 @@ use axum::{
 };
 use futures_util::stream;
 use nigh_proto::{
-    Digest,
-    state::Revision,
+    Digest, FleetId,
+    state::{Holding, Revision},
     watch::{Frame, HEARTBEAT_MS, Trust},
 };
 use serde::Deserialize;
@@ -26,7 +26,7 @@ use super::{Machine, Peer};
 use crate::{
     api::{Params, problem::Refusal},
     app::App,
-    fleet::{World, edition::Line},
+    fleet::{World, edition::Line, held::is_held},
     store::MachineRow,
 };
 
@@ -48,6 +48,21 @@ pub(crate) struct Since {
     /// Which start of the machine this is.
     #[serde(default)]
     instance: u64,
+    /// Whose state it has, and how many sites and zones are in it.
+    #[serde(default)]
+    fleet: Option<FleetId>,
+    #[serde(default)]
+    sites: u64,
+    #[serde(default)]
+    zones: u64,
+}
+
+impl Since {
+    /// What the machine has, in short.
+    fn holding(&self) -> Option<Holding> {
+        let (fleet, sites, zones) = (self.fleet.clone(), self.sites, self.zones);
+        self.since.map(|since| Holding { fleet, revision: Revision(since), sites, zones })
+    }
 }
 
 /// How far ahead of control a machine's revision may be and still be taken for real: control's
@@ -62,7 +77,10 @@ pub(crate) async fn watch(
 ) -> Result<Response, Refusal> {
     app.require_newest(&machine, asked.instance).await?;
     if let Some(since) = asked.since {
-        app.catch_up(&machine.name, since, AHEAD_MAX).await?;
+        app.catch_up(&machine.name, since, asked.fleet.as_ref(), AHEAD_MAX).await?;
+    }
+    if let Some(holding) = asked.holding() {
+        app.note_held(&machine, &holding).await?;
     }
     let body = Body::from_stream(stream::unfold(Stream::new(app, machine, peer, asked), next));
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
@@ -80,6 +98,8 @@ struct Stream {
     /// Whether it has what this control says of that revision, so that it can be told changes.
     has_ours: bool,
     takes_changes: bool,
+    /// What it has that may be another fleet's, until it was told something.
+    holding: Option<Holding>,
     /// What the machine trusts, and whether it was told to renew.
     trust: (Digest, bool),
     instance: u64,
@@ -92,7 +112,8 @@ struct Stream {
 
 impl Stream {
     fn new(app: App, machine: MachineRow, peer: Peer, asked: Since) -> Self {
-        let Since { since, have, changes, trust, instance } = asked;
+        let holding = asked.holding();
+        let Since { since, have, changes, trust, instance, .. } = asked;
         let mut worlds = app.follow();
         worlds.mark_changed();
         let number = app.statuses().connected(&machine.name, app.instant());
@@ -116,6 +137,7 @@ impl Stream {
             sent: since,
             has_ours,
             takes_changes,
+            holding,
             trust: (trust, false),
             instance,
             peer,
@@ -161,9 +183,13 @@ impl Stream {
             self.worlds.mark_changed();
             return Ok(Some(frame));
         }
+        if self.holding.as_ref().is_some_and(|holding| is_held(world, holding)) {
+            return Ok(None);
+        }
         if self.sent == Some(world.revision) {
             return Ok(None);
         }
+        self.holding = None;
         self.sent = Some(world.revision);
         self.has_ours = true;
         let change = earlier.and_then(|earlier| edition.change_since(&earlier, machine));

@@ -13,7 +13,7 @@ use nigh_proto::{Digest, Manifest, variants::VariantIndex};
 
 use super::Reconcile;
 use crate::{
-    app::{App, AppError},
+    app::{App, AppError, Counted},
     blobs::blocking,
     store::ReleaseRow,
 };
@@ -83,6 +83,23 @@ fn missing_of(store: &BlobStore, row: &ReleaseRow, missing: &mut BTreeSet<Digest
     }
 }
 
+/// How much releases hold that were taken over without their manifests, as far as these are here now.
+fn count(store: &BlobStore, rows: &[ReleaseRow]) -> Vec<Counted> {
+    let uncounted = rows
+        .iter()
+        .filter(|row| row.files_total == 0 && row.needs_blobs() && row.finalized_at.is_some());
+    let counted = uncounted.filter_map(|row| {
+        let manifest = document(store, &row.manifest, Manifest::parse)?;
+        Some(Counted {
+            release: row.id.clone(),
+            files_total: manifest.entries().len() as u64,
+            bytes_total: manifest.entries().iter().map(|entry| entry.size_bytes).sum(),
+        })
+    });
+    // A manifest without files is none that was ever pushed: it stays at 0.
+    counted.filter(|counted| counted.files_total > 0).collect()
+}
+
 fn document<T, E>(
     store: &BlobStore,
     digest: &Digest,
@@ -104,16 +121,19 @@ impl Reconcile for Refill {
             live.flat_map(|row| [Some(row.manifest), row.variants]).flatten().collect();
         self.app.blobs().fetch(&documents).await?;
         let store = self.app.blobs().store().clone();
-        let mut missing = blocking(move || {
+        let (mut missing, counted) = blocking(move || {
             let mut missing = BTreeSet::new();
             // One that is being uploaded is asked of whoever uploads it.
             let is_whole = |row: &&ReleaseRow| row.needs_blobs() && row.finalized_at.is_some();
             for row in rows.iter().filter(is_whole) {
                 missing_of(&store, row, &mut missing);
             }
-            missing
+            (missing, count(&store, &rows))
         })
         .await;
+        if self.app.leader().is_leader() {
+            self.app.count_files(&counted).await?;
+        }
         if let Some(remote) = self.app.blobs().remote() {
             let absent: Vec<Digest> = missing.into_iter().collect();
             missing = remote.missing(&absent).await?.into_iter().collect();

@@ -39,7 +39,8 @@ impl Reconcile for Renewal {
         let is_wanted = |row: &CertificateRow| {
             row.source != Source::Import
                 && (is_due(row.not_before, row.not_after, now)
-                    || is_superseded(&row.chain_pem, &authority))
+                    // People need time to trust another CA than that of a control which was lost.
+                    || !row.is_of_lost_control() && is_superseded(&row.chain_pem, &authority))
         };
         if !app.world().certificates.iter().any(is_wanted) {
             return Ok(WAIT);

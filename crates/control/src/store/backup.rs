@@ -22,6 +22,7 @@ pub(crate) type Cells = Map<String, Json>;
 /// Every table that is kept, those that others refer to first.
 const TABLES: &[&str] = &[
     "fleet",
+    "settled_fleets",
     "authorities",
     "sites",
     "hosts",

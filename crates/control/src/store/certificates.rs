@@ -41,7 +41,7 @@ pub(crate) struct CertificateRow {
     pub not_before: Timestamp,
     pub not_after: Timestamp,
     pub source: Source,
-    /// The directory of the CA that it came from.
+    /// The directory of the CA that it came from, or [`LOST_CONTROL`].
     pub ca: Option<String>,
     /// When its CA, or an operator, would have it renewed.
     pub renew_at: Option<Timestamp>,
@@ -59,12 +59,20 @@ impl std::fmt::Debug for CertificateRow {
     }
 }
 
+/// Where a certificate comes from that another control made with its own CA.
+pub(crate) const LOST_CONTROL: &str = "a control that was lost";
+
 /// What the seal of a certificate's key is for.
 fn purpose(id: &str) -> String {
     format!("certificate {id}")
 }
 
 impl CertificateRow {
+    /// Whether it was taken over, and its CA is gone.
+    pub(crate) fn is_of_lost_control(&self) -> bool {
+        self.ca.as_deref() == Some(LOST_CONTROL)
+    }
+
     pub(super) fn read(row: &Row, seal: &Seal) -> Result<Self, StoreError> {
         let id: String = row.get("id")?;
         let key: String = row.get("key_pem")?;

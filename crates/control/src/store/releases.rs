@@ -281,6 +281,21 @@ impl Tx {
         Ok(done > 0)
     }
 
+    pub(crate) async fn set_totals(
+        &mut self,
+        id: &ReleaseId,
+        files_total: u64,
+        bytes_total: u64,
+    ) -> Result<(), StoreError> {
+        query("UPDATE releases SET files_total = $2, bytes_total = $3 WHERE id = $1")
+            .bind(id.as_str())
+            .bind(signed(files_total))
+            .bind(signed(bytes_total))
+            .execute(&mut self.on)
+            .await?;
+        Ok(())
+    }
+
     pub(crate) async fn delete_release(&mut self, id: &ReleaseId) -> Result<(), StoreError> {
         query("DELETE FROM releases WHERE id = $1").bind(id.as_str()).execute(&mut self.on).await?;
         Ok(())

@@ -6,7 +6,7 @@ use nigh_proto::SiteName;
 
 use super::{
     AuthorityRow, CandidateRow, CertificateRow, ChallengeRow, HostRow, MachineRow, ReleaseRow,
-    SiteRow, Store, StoreError, TicketKeyRow, sql::query,
+    SettledRow, SiteRow, Store, StoreError, TicketKeyRow, sql::query,
 };
 use crate::fleet::{Site, World};
 
@@ -16,8 +16,10 @@ impl Store {
     /// Releases that no machine holds (uploading, expired, failed) are left out.
     pub(crate) async fn world(&self) -> Result<World, StoreError> {
         let mut tx = self.reader.snapshot().await?;
-        let revision: i64 =
-            query("SELECT revision FROM fleet WHERE id = 1").scalar(&mut tx).await?;
+        let fleet =
+            query("SELECT revision, identity FROM fleet WHERE id = 1").fetch_one(&mut tx).await?;
+        let settled =
+            query("SELECT fleet, revision FROM settled_fleets").fetch_all(&mut tx).await?;
         let mut sites: BTreeMap<SiteName, Site> = BTreeMap::new();
         for row in &query("SELECT * FROM sites").fetch_all(&mut tx).await? {
             let SiteRow { name, active, .. } = SiteRow::read(row)?;
@@ -66,7 +68,9 @@ impl Store {
                 .iter()
                 .map(|row| AuthorityRow::read(row, &self.seal))
                 .collect::<Result<_, _>>()?,
-            revision: revision.unsigned_abs(),
+            revision: fleet.number("revision")?,
+            fleet: fleet.parse_optional("identity")?,
+            settled: settled.iter().map(SettledRow::read).collect::<Result<_, _>>()?,
             sites: sites.into_values().collect(),
             machines: by_name(machines),
             certificates: certificates

@@ -108,6 +108,11 @@ impl Machine {
         self.open_watch(format!("{}/machine/v1/watch?since={since}", self.url)).await
     }
 
+    /// As a machine that says this of itself.
+    pub(crate) async fn watch_with(&self, query: &str) -> Watch {
+        self.open_watch(format!("{}/machine/v1/watch?{query}", self.url)).await
+    }
+
     /// As a machine that trusts the CAs whose text has this digest.
     pub(crate) async fn watch_trusting(&self, since: u64, trust: Digest) -> Watch {
         let url = format!("{}/machine/v1/watch?since={since}&trust={trust}", self.url);
@@ -143,6 +148,7 @@ impl Machine {
             sent_at: Timestamp::from(std::time::SystemTime::now()),
             credentials: Credentials::default(),
             sequel: Sequel::default(),
+            holding: None,
         };
         let url = format!("{}/machine/v1/report", self.url);
         let response = self.http.post(url).json(&report).send().await.unwrap();

@@ -20,6 +20,7 @@ mod machines;
 mod operations;
 mod push;
 mod restart;
+mod takeover;
 mod trust;
 mod upkeep;
 mod webhooks;

@@ -55,6 +55,7 @@ async fn report(machine: &Machine, credentials: Credentials, sent_at: Timestamp)
         sent_at,
         credentials,
         sequel: Sequel::default(),
+        holding: None,
     };
     let url = format!("{}/machine/v1/report", machine.url);
     machine.http.post(url).json(&report).send().await.unwrap()

@@ -171,6 +171,7 @@ impl Fixture {
             dir: Arc::new(tempfile::tempdir().unwrap()),
             blobs: Blobs::default(),
             state: EdgeState {
+                fleet: None,
                 revision: Revision(1),
                 machine: "fra1".parse().unwrap(),
                 region: "eu-frankfurt".parse().unwrap(),

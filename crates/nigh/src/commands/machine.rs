@@ -153,6 +153,9 @@ pub(super) fn table(machines: &[MachineView]) -> Table {
 }
 
 const fn state(machine: &MachineView) -> &'static str {
+    if machine.is_connected && machine.is_held {
+        return "held";
+    }
     match (machine.is_connected, machine.is_drained, machine.is_current) {
         (false, _, _) => "away",
         (true, true, _) => "drained",
@@ -182,6 +185,13 @@ fn describe(machine: &MachineView) -> String {
         ),
         format!("joined     {}", machine.joined_at),
     ];
+    if machine.is_held {
+        lines.push(
+            "held       it has sites that this control does not know, and is told nothing: see nigh \
+             restore --from-edges"
+                .to_owned(),
+        );
+    }
     if let Some(region) = &machine.region {
         lines.insert(2, format!("region     {region}"));
     }

@@ -19,6 +19,7 @@ pub(crate) mod restore;
 pub(crate) mod rollback;
 pub(crate) mod site;
 pub(crate) mod status;
+pub(crate) mod takeover;
 pub(crate) mod token;
 pub(crate) mod webhook;
 

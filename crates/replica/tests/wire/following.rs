@@ -183,6 +183,7 @@ async fn a_control_that_talks_nonsense_is_asked_less_and_less_often() {
 
 fn dns_line(revision: u64) -> Vec<u8> {
     let state = MachineState::Dns(DnsState {
+        fleet: None,
         revision: Revision(revision),
         machine: "fra1".parse().unwrap(),
         zones: Vec::new(),

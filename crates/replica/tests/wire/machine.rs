@@ -151,6 +151,7 @@ pub(crate) fn line(revision: u64) -> Vec<u8> {
 
 pub(crate) fn line_for(machine: &str, revision: u64) -> Vec<u8> {
     let state = MachineState::Edge(EdgeState {
+        fleet: None,
         revision: Revision(revision),
         machine: machine.parse().unwrap(),
         region: "eu-frankfurt".parse().unwrap(),
