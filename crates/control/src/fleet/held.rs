@@ -18,8 +18,8 @@ pub(crate) fn is_held(world: &World, holding: &Holding) -> bool {
         .settled
         .iter()
         .any(|settled| settled.fleet == holding.fleet && settled.revision >= holding.revision.0);
-    // States of before fleets had names are taken for this one's by a control that has sites.
-    let is_own = holding.fleet.is_none() && !world.sites.is_empty();
+    // States of before fleets had names are taken for this one's, unless they have sites and it has none.
+    let is_own = holding.fleet.is_none() && (!world.sites.is_empty() || holding.sites == 0);
     !is_settled && !is_own
 }
 
@@ -56,6 +56,7 @@ mod tests {
         }
         let zones = Holding { zones: 1, ..holding(fleet(2), 5, 0) };
         assert!(is_held(&used, &zones), "a DNS server has zones before there is a site");
+        assert!(!is_held(&empty, &Holding { fleet: None, ..zones }), "nor had the old control one");
     }
 
     #[test]
