@@ -226,11 +226,7 @@ impl FleetBuilder {
             // The first one makes the schema, the CA and the key that the others need.
             controls.push(self.start_control(dir.path(), &mut layout, index).await?);
         }
-        let state = dir.path().join("control");
-        let token = read(&state.join("admin-token"))?.trim().to_owned();
-        let apis = layout.controls.iter().map(|control| format!("https://{}", control.api));
-        let apis = apis.collect::<Vec<_>>().join(",");
-        let client = client(apis, &token, &state)?;
+        let (client, token) = client_of_all(&layout, &dir.path().join("control"))?;
         let (dns, edges) =
             (self.dns_machines(dir.path(), &layout)?, self.edge_machines(dir.path())?);
         Ok(Fleet { builder: self, controls, dns, edges, layout, client, token, database, dir })
@@ -298,6 +294,15 @@ impl FleetBuilder {
 /// `control`, `control2` and so on: what its files are called.
 fn control_name(index: usize) -> String {
     if index == 0 { "control".to_owned() } else { format!("control{}", index + 1) }
+}
+
+/// A client with every right at the controls of `layout`, the first of which keeps its state in
+/// `state`, and its token.
+fn client_of_all(layout: &Layout, state: &Path) -> Result<(Client, String)> {
+    let token = read(&state.join("admin-token"))?.trim().to_owned();
+    let apis = layout.controls.iter().map(|control| format!("https://{}", control.api));
+    let client = client(apis.collect::<Vec<_>>().join(","), &token, state)?;
+    Ok((client, token))
 }
 
 /// A client with every right; `api_url` is that of one control, or those of several.
@@ -450,6 +455,23 @@ impl Fleet {
         Visitor::https(host, self.edge(edge)?.addr("https")?, &ca_pem)
     }
 
+    /// Kills control, takes its whole state away, and starts one that knows nothing at the same
+    /// addresses. Machines know nothing of it: they need join tokens of the new one.
+    pub async fn lose_control(&mut self) -> Result<()> {
+        self.control_mut().kill().await?;
+        let state = self.control_dir();
+        std::fs::remove_dir_all(&state)
+            .with_context(|| format!("could not remove {}", state.display()))?;
+        self.control_mut().start().await?;
+        (self.client, self.token) = client_of_all(&self.layout, &state)?;
+        Ok(())
+    }
+
+    /// The file in which the machine `name` looks for its join token.
+    pub fn join_token_file(&self, name: &str) -> PathBuf {
+        self.dir().join("config").join(format!("{name}.join-token"))
+    }
+
     /// Stops everything, machines first, and waits for the end.
     pub async fn stop(mut self) -> Result<()> {
         let machines = self.edges.iter_mut().chain(&mut self.dns);
@@ -534,7 +556,7 @@ impl Fleet {
 
     /// The file with a join token for `name`, made when there is none yet.
     async fn join_token(&self, role: MachineRole, name: &str) -> Result<PathBuf> {
-        let file = self.dir().join("config").join(format!("{name}.join-token"));
+        let file = self.join_token_file(name);
         if !file.exists() {
             let token = NewJoinToken { role, name: name.parse()?, expires_ms: None };
             let created = self.client.create_join_token(&token).await?;

@@ -10,6 +10,7 @@ mod certificates_from_a_public_ca;
 mod certificates_of_hosts_elsewhere;
 mod control_is_gone;
 mod control_is_lost;
+mod control_is_lost_without_a_backup;
 mod demo;
 mod disk_full_loses_nothing;
 mod docs_commands;

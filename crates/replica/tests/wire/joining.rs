@@ -153,3 +153,30 @@ async fn a_certificate_that_control_no_longer_takes_is_replaced_with_a_new_token
     watch.open(200, &[]).send(line(8));
     machine.wait_for(8).await;
 }
+
+/// Control was lost, and another one has its address: a CA of the same name with another key, and
+/// nobody has given the machine a file with it.
+#[tokio::test]
+async fn a_control_that_took_the_place_of_a_lost_one_is_known_by_its_token_alone() {
+    let log = Log::start();
+    let mut control = Control::start().await;
+    let (home, machine, mut watches, _pipe) = following(&control, 7).await;
+    control.stop().await;
+    control.replace_ca();
+    control.start_again().await;
+    let mut joins = control.calls(JOIN);
+    let clock = FastClock::start();
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    drop(clock);
+    assert!(joins.is_quiet() && watches.is_quiet(), "it does not talk to a stranger");
+    assert!(!log.lines_with("nigh edge token fra1").is_empty(), "it says what to do");
+    assert_eq!(machine.revision(), Some(7), "it has what it had");
+
+    home.write_token(&format!("nigh_join_again.{}", control.fingerprint()));
+    assert_eq!(admit(&control, joins.next_soon().await).token, "nigh_join_again");
+    let watch = watches.next_soon().await;
+    assert!(watch.has_certificate);
+    assert_eq!(watch.since().as_deref(), Some("7"));
+    watch.open(200, &[]).send(line(8));
+    machine.wait_for(8).await;
+}
