@@ -101,6 +101,7 @@ mod tests {
         atomic::{AtomicUsize, Ordering},
     };
 
+    use axum::http::HeaderValue;
     use futures_util::stream;
 
     use super::*;
@@ -131,7 +132,7 @@ mod tests {
     async fn nobody_is_asked_for_what_is_not_wanted() {
         let (body, taken) = counted(3);
         let mut request = Request::new(body);
-        let expected = axum::http::HeaderValue::from_static("100-continue");
+        let expected = HeaderValue::from_static("100-continue");
         request.headers_mut().insert(header::EXPECT, expected);
         drop(Leftover::of(request));
         tokio::task::yield_now().await;

@@ -213,12 +213,15 @@ fn bare(world: &World) -> World {
         challenges,
         ticket_keys,
         authorities: _,
+        fleet,
+        settled: _,
     } = world;
     World {
         revision: *revision,
         candidates: candidates.clone(),
         challenges: challenges.clone(),
         ticket_keys: ticket_keys.clone(),
+        fleet: fleet.clone(),
         ..World::default()
     }
 }

@@ -457,6 +457,8 @@ mod tests {
             report: None,
             reported_at: Some(at),
             watched_at: Some(at),
+            starts: None,
+            copy_heard_at: None,
         };
         statuses.told(told(start), Timestamp::default());
         assert_eq!(statuses.presence(&edge, start), Presence::Here);

@@ -27,9 +27,12 @@ pub(crate) async fn report(
     let number = app.take_report(&machine, report).await?;
     let answer = app.answer(&machine);
     let time = [(CONTROL_TIME, app.now().to_string())];
-    let number = number.map(|number| [(REPORT_NUMBER, number.to_string())]);
-    Ok(match answer.is_empty() {
-        true => (StatusCode::NO_CONTENT, time, number).into_response(),
-        false => (time, number, Json(answer)).into_response(),
-    })
+    let mut response = match answer.is_empty() {
+        true => (StatusCode::NO_CONTENT, time).into_response(),
+        false => (time, Json(answer)).into_response(),
+    };
+    if let Some(number) = number {
+        response.headers_mut().insert(REPORT_NUMBER, number.into());
+    }
+    Ok(response)
 }

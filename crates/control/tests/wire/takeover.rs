@@ -50,6 +50,7 @@ async fn report(machine: &Machine, revision: u64) -> ReportAnswer {
         sent_at: Timestamp::from(std::time::SystemTime::now()),
         credentials: Credentials::default(),
         holding: Some(holding),
+        sequel: Default::default(),
     };
     let url = format!("{}/machine/v1/report", machine.url);
     let response = machine.http.post(url).json(&report).send().await.unwrap();
