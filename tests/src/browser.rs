@@ -144,7 +144,8 @@ impl Browser {
         Ok(found[ELEMENT].as_str().context("a reference")?.to_owned())
     }
 
-    /// The address of every request since the browser was started or this was asked last.
+    /// The address of every request over the network since the browser was started or this was asked
+    /// last. Pages of the browser itself (`chrome:`) and `data:` are not of the network.
     pub fn requests(&self) -> Result<Vec<String>> {
         let log = self.ask("POST", "/se/log", Some(&json!({ "type": "performance" })))?;
         let mut urls = Vec::new();
@@ -153,17 +154,23 @@ impl Browser {
             let message = &entry["message"];
             if message["method"] == "Network.requestWillBeSent" {
                 let url = message["params"]["request"]["url"].as_str().context("an address")?;
-                urls.push(url.to_owned());
+                if !url.starts_with("chrome:") && !url.starts_with("data:") {
+                    urls.push(url.to_owned());
+                }
             }
         }
         Ok(urls)
     }
 
-    /// What the page complained of on its console.
+    /// What the page complained of on its console; hints to those who write pages are none.
     pub fn complaints(&self) -> Result<Vec<String>> {
         let log = self.ask("POST", "/se/log", Some(&json!({ "type": "browser" })))?;
         let entries = log.as_array().into_iter().flatten();
-        Ok(entries.map(|entry| entry["message"].as_str().unwrap_or_default().to_owned()).collect())
+        let complaints =
+            entries.filter(|entry| entry["level"] == "WARNING" || entry["level"] == "SEVERE");
+        Ok(complaints
+            .map(|entry| entry["message"].as_str().unwrap_or_default().to_owned())
+            .collect())
     }
 }
 

@@ -106,6 +106,7 @@ pub(crate) fn describe(document: &OpenApi, version: &str) -> Value {
     }
     has_power(&mut schemas["NewToken"]);
     whole_numbers(&mut document);
+    whole_tuples(&mut document);
     plain_texts(&mut document);
     for (path, operations) in object(&mut document["paths"]) {
         for (method, operation) in object(operations) {
@@ -191,6 +192,21 @@ fn whole_numbers(value: &mut Value) {
             fields.values_mut().for_each(whole_numbers);
         }
         Value::Array(items) => items.iter_mut().for_each(whole_numbers),
+        _ => {}
+    }
+}
+
+/// A pair has two items: `prefixItems` alone allows fewer.
+fn whole_tuples(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            if let Some(length) = fields.get("prefixItems").and_then(Value::as_array).map(Vec::len)
+            {
+                fields.insert("minItems".to_owned(), length.into());
+            }
+            fields.values_mut().for_each(whole_tuples);
+        }
+        Value::Array(items) => items.iter_mut().for_each(whole_tuples),
         _ => {}
     }
 }

@@ -42,7 +42,9 @@ async fn parameters_are_those_of_the_route() {
     let head = fleet.request(Method::HEAD, "/v1/sites?limit=x").send().await.unwrap();
     assert_eq!(head.status(), StatusCode::BAD_REQUEST);
     let wrong = fleet.request(Method::PATCH, "/v1/sites?x=1").send().await.unwrap();
-    assert_eq!(wrong.headers()["allow"], "GET,HEAD,POST");
+    let mut allowed: Vec<&str> = wrong.headers()["allow"].to_str().unwrap().split(',').collect();
+    allowed.sort_unstable();
+    assert_eq!(allowed, ["GET", "HEAD", "POST"]);
     assert_eq!(refused(StatusCode::METHOD_NOT_ALLOWED, wrong).await, "method_not_allowed");
 }
 
