@@ -189,6 +189,14 @@ impl Board {
                 is_held && is_followed(row, now)
             });
         }
+        for name in news.keys() {
+            let index = self.seen.edges.binary_search_by(|(edge, ..)| edge.cmp(name));
+            let Ok(index) = index else { continue };
+            let presence = statuses.presence(name, instant);
+            if std::mem::replace(&mut self.seen.edges[index].2, presence) != presence {
+                moved.insert(name.clone());
+            }
+        }
         let news: Vec<_> = news.iter().filter(|(_, news)| **news != News::default()).collect();
         if news.is_empty() && moved.is_empty() {
             return has_changed;

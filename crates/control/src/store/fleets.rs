@@ -47,6 +47,11 @@ impl SettledRow {
 impl Tx {
     /// Gives the database the name of its fleet, unless it has one; whether it had none.
     pub(crate) async fn name_fleet(&mut self, fleet: &FleetId) -> Result<bool, StoreError> {
+        // A database that has one may be one that can only be read.
+        let known = query("SELECT id FROM fleet WHERE id = 1 AND identity IS NOT NULL");
+        if known.fetch_optional(&mut self.on).await?.is_some() {
+            return Ok(false);
+        }
         let named = query("UPDATE fleet SET identity = $1 WHERE id = 1 AND identity IS NULL")
             .bind(fleet.as_str())
             .execute(&mut self.on)

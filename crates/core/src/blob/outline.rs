@@ -161,7 +161,13 @@ mod tests {
             let digest = Digest::of(&blob);
             let outline = Outline::read(&mut &blob[..], size_bytes).unwrap().unwrap();
             let mut list = outline.encode();
-            prop_assert!(Outline::parse(&list, &digest, size_bytes + 1).is_none());
+            prop_assert!(Outline::parse(&list, &digest, size_bytes + PIECE_BYTES).is_none());
+            // A size that is wrong by less is found with the last piece.
+            if let Some(wrong) = Outline::parse(&list, &digest, size_bytes + 1) {
+                let last = (pieces - 1) * PIECE_BYTES;
+                let piece = [&blob[last as usize..], &[0]].concat();
+                prop_assert!(!wrong.is_piece(last, &piece));
+            }
             prop_assert!(Outline::parse(&list[32..], &digest, size_bytes).is_none());
             let place = at.index(list.len());
             list[place] ^= 1 << bit;
