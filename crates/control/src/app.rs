@@ -51,7 +51,7 @@ use crate::{
     config::{CertificateMode, ControlConfig, InvalidConfig},
     controls::{Desk, Leader},
     fleet::{
-        World, edition::Editions, offers::Offers, presence::Statuses, progress::Board,
+        World, board::Board, edition::Editions, offers::Offers, presence::Statuses,
         state::Settings, wanted::Wanted,
     },
     machines::turned_away::TurnedAway,

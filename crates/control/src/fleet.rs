@@ -2,11 +2,13 @@
 //!
 //! [`World`] is what the database says at one revision, `presence` what machines last reported.
 //! From these two, and nothing else, `activation` decides when a release goes live, `lagging`
-//! which edges are left out of a site's answers, `progress` what a waiting person is told, and
-//! `held` which machines are told nothing, `state` what each is told, and `edition` what of it is news to one. `sense` keeps of a
-//! report what can be true. All of it is pure; `reconcile` and `machines` act on it.
+//! which edges are left out of a site's answers, `progress` how far each edge is with a release and
+//! `board` what of it is new to a waiting person, `held` which machines are told nothing, `state`
+//! what each is told, and `edition` what of it is news to one. `sense` keeps of a report what can be
+//! true. All of it is pure; `reconcile` and `machines` act on it.
 
 pub(crate) mod activation;
+pub(crate) mod board;
 pub(crate) mod edition;
 pub(crate) mod held;
 pub(crate) mod lagging;

@@ -108,12 +108,32 @@ pub(crate) fn describe(document: &OpenApi, version: &str) -> Value {
     whole_numbers(&mut document);
     whole_tuples(&mut document);
     plain_texts(&mut document);
+    optional_bodies(&mut document);
     for (path, operations) in object(&mut document["paths"]) {
         for (method, operation) in object(operations) {
             complete(operation, path, method);
         }
     }
     document
+}
+
+/// An absent body stands for a document without fields; where none is required, neither is the body.
+fn optional_bodies(document: &mut Value) {
+    let schemas = object(&mut document["components"]["schemas"]).clone();
+    let is_optional = |body: &Value| {
+        let reference = body["content"]["application/json"]["schema"]["$ref"].as_str();
+        let name = reference.and_then(|reference| reference.rsplit('/').next());
+        let schema = name.and_then(|name| schemas.get(name));
+        schema
+            .is_some_and(|schema| schema.get("required").is_none() && schema.get("anyOf").is_none())
+    };
+    for operations in object(&mut document["paths"]).values_mut() {
+        for operation in object(operations).values_mut() {
+            if operation.get("requestBody").is_some_and(is_optional) {
+                operation["requestBody"]["required"] = false.into();
+            }
+        }
+    }
 }
 
 /// A token without a scope has verbs; no attribute of the type can say so.

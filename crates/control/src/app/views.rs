@@ -13,6 +13,7 @@ use crate::{
     fleet::{
         World,
         activation::Decision,
+        board,
         held::is_held,
         presence::{Presence, Statuses},
         progress,
@@ -125,7 +126,7 @@ impl App {
         let statuses = self.statuses();
         let mut board = self.board();
         let edges = progress::edges_of(world, &statuses, site, row, self.instant());
-        if !progress::is_followed(row, self.now()) {
+        if !board::is_followed(row, self.now()) {
             // Nobody knows any more when they got there.
             let noted = board.line(&row.id).map_or(0, |(_, progress)| progress);
             return Some((edges, noted.max(last_written_ms(row))));
