@@ -6,6 +6,10 @@ use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 use nigh_bench::{activate, fan_out, machines, memory, push, reads, serve, tree};
 
+/// As in nigh: what generates load should take as little of the cores as it can.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Enough of the documentation site for more than 10,000 files and 200 MB.
 const FILES: u64 = 30_000;
 

@@ -72,18 +72,22 @@ pub struct Simulated {
     counters: Arc<Counters>,
 }
 
+/// What is said of each site. Shared, so that a thousand machines on the cores of the control that
+/// is measured take little of them.
+type Sites = BTreeMap<Arc<str>, Arc<serde_json::Value>>;
+
 /// What it would have on its disk.
 #[derive(Debug, Default)]
 struct Kept {
     document: Document,
-    sites: Arc<BTreeMap<String, serde_json::Value>>,
+    sites: Arc<Sites>,
 }
 
 /// What control is told of sites, and at which revision.
 #[derive(Clone, Debug, Default)]
 struct Said {
     revision: u64,
-    sites: Arc<BTreeMap<String, serde_json::Value>>,
+    sites: Arc<Sites>,
 }
 
 impl Simulated {
@@ -183,7 +187,9 @@ impl Simulated {
                     let put = reports(&nigh_proto::document::items(put))?;
                     let kept = Arc::make_mut(&mut kept.sites);
                     kept.extend(put);
-                    kept.retain(|name, _| !sites.drop.contains(name));
+                    for name in &sites.drop {
+                        kept.remove(name.as_str());
+                    }
                 }
             }
             // What newer controls say besides.
@@ -202,17 +208,18 @@ impl Simulated {
             let gone = before.sites.keys().filter(|name| !said.sites.contains_key(*name));
             sequel = json!({
                 "number": number, "since": since, "same_certificates": true,
-                "gone": gone.collect::<Vec<_>>(),
+                "gone": gone.map(|name| &**name).collect::<Vec<_>>(),
             });
             &before.sites
         });
-        let is_new = |(name, site): &(&String, &serde_json::Value)| {
-            before.is_none_or(|before| before.get(*name) != Some(*site))
+        let is_new = |(name, site): &(&Arc<str>, &Arc<serde_json::Value>)| {
+            let same = before.and_then(|before| before.get(*name));
+            same.is_none_or(|same| !Arc::ptr_eq(same, site) && same != *site)
         };
         let report = json!({
             "about": self.about,
             "revision": said.revision,
-            "sites": said.sites.iter().filter(is_new).map(|(_, site)| site).collect::<Vec<_>>(),
+            "sites": said.sites.iter().filter(is_new).map(|(_, site)| &**site).collect::<Vec<_>>(),
             "health": Health::default(),
             "sequel": sequel,
             "sent_at": Timestamp::from(SystemTime::now()),
@@ -262,7 +269,7 @@ fn said(kept: &Kept) -> Said {
 }
 
 /// What the machine says of each site: that it has and serves all that it is told.
-fn reports(sites: &Items) -> Result<BTreeMap<String, serde_json::Value>> {
+fn reports(sites: &Items) -> Result<Sites> {
     let report = |site: &serde_json::value::RawValue| -> Result<_> {
         let site: SiteState = serde_json::from_str(site.get())?;
         let staged: Vec<_> = site.releases.iter().map(|release| release.id.clone()).collect();
@@ -270,7 +277,7 @@ fn reports(sites: &Items) -> Result<BTreeMap<String, serde_json::Value>> {
             "site": site.name, "staged": staged, "active": site.active,
             "failed": [], "missing_blobs": 0,
         });
-        Ok((site.name.to_string(), report))
+        Ok((site.name.as_str().into(), Arc::new(report)))
     };
     sites.values().map(|site| report(site.as_ref())).collect()
 }
