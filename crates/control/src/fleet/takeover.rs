@@ -138,6 +138,12 @@ pub(crate) fn plan(ground: Ground<'_>, edge: &EdgeState, dns: Option<&DnsState>)
     for site in &ground.world.sites {
         taken.extend(site.hosts.iter().map(|host| (host.clone(), site.name.clone())));
     }
+    // Whatever another site calls its own: the default host of a site is nobody else's.
+    for site in &edge.sites {
+        if let Some(host) = new_default_host(ground, &site.name) {
+            taken.entry(host).or_insert_with(|| site.name.clone());
+        }
+    }
     for site in &edge.sites {
         plan_site(ground, site, &mut taken, &mut plan);
     }
@@ -173,6 +179,12 @@ impl Plan {
     }
 }
 
+/// The default host of a site that is not here yet.
+fn new_default_host(ground: Ground<'_>, site: &SiteName) -> Option<Host> {
+    let is_new = ground.world.site(site).is_none();
+    is_new.then(|| format!("{site}.{}", ground.domain).parse().ok()).flatten()
+}
+
 fn plan_site(
     ground: Ground<'_>,
     site: &SiteState,
@@ -180,14 +192,14 @@ fn plan_site(
     plan: &mut Plan,
 ) {
     let here = ground.world.site(&site.name);
-    let default_host: Option<Host> = format!("{}.{}", site.name, ground.domain).parse().ok();
-    let default_host = default_host.filter(|_| here.is_none());
+    let default_host = new_default_host(ground, &site.name);
     let wanted = default_host
         .iter()
         .chain(site.hosts.iter().filter(|host| Some(*host) != default_host.as_ref()));
     let mut hosts = Vec::new();
     for host in wanted {
         match taken.get(host) {
+            Some(owner) if *owner == site.name && Some(host) == default_host.as_ref() => {}
             Some(owner) if *owner == site.name => continue,
             Some(owner) => {
                 plan.note(format!(

@@ -285,6 +285,24 @@ fn what_no_control_would_have_told_is_refused() {
     assert!(check(&MachineState::Dns(dns(&["a.test", "a.test"]))).is_err());
 }
 
+#[test]
+fn a_default_host_is_not_taken_away_by_another_site() {
+    let mut greedy = site("a", 1, vec![]);
+    greedy.active = None;
+    greedy.hosts = vec!["b.nigh.test".parse().unwrap()];
+    let mut robbed = site("b", 1, vec![]);
+    (robbed.active, robbed.hosts) = (None, vec![]);
+    let plan = planned(&World::default(), &edge(vec![greedy, robbed]), None);
+    let hosts = |index: usize| -> Vec<_> {
+        plan.sites[index].hosts.iter().map(|row| row.host.as_str().to_owned()).collect()
+    };
+    assert_eq!(
+        (hosts(0), hosts(1)),
+        (vec!["a.nigh.test".to_owned()], vec!["b.nigh.test".to_owned()])
+    );
+    assert!(plan.notes.iter().any(|note| note.contains("b.nigh.test")), "{:?}", plan.notes);
+}
+
 prop_compose! {
     fn any_site()(
         name in "[a-d]",
