@@ -55,10 +55,7 @@ pub(crate) async fn list(
     let among = &caller.0.sites;
     let rows = app.store().sites(&after, &name, among, paging.limit() + 1).await?;
     let page = paging.page(rows, |row| row.name.to_string());
-    let mut items = Vec::with_capacity(page.items.len());
-    for row in &page.items {
-        items.push(app.site_view(&row.name).await?);
-    }
+    let items = app.site_views(page.items).await?;
     Ok(Page { items, next_cursor: page.next_cursor }.into())
 }
 

@@ -1,5 +1,7 @@
 //! How are sites, releases and machines shown to people?
 
+use std::collections::BTreeMap;
+
 use nigh_proto::{
     Host, MachineName, SiteName,
     api::{BucketView, MachineView, PreviewView, ReleaseState, ReleaseView, SiteView, StatusView},
@@ -18,7 +20,7 @@ use crate::{
         presence::{Presence, Statuses},
         progress,
     },
-    store::{MachineRow, ReleaseRow},
+    store::{MachineRow, ReleaseRow, SiteRow},
 };
 
 /// Free space below this is worth a warning.
@@ -34,14 +36,34 @@ impl App {
         let row = self.store().site(name).await?;
         let row = row.ok_or_else(|| AppError::SiteUnknown(name.clone()))?;
         let edits = row.edits();
-        let hosts: Vec<Host> =
-            self.store().hosts(name).await?.into_iter().map(|row| row.host).collect();
-        let default_host = hosts.first().cloned().unwrap_or_else(|| self.default_host(name));
+        let hosts = self.store().hosts(name).await?.into_iter().map(|row| row.host).collect();
+        let releases_total = self.store().releases_total(name).await?;
+        Ok((edits, self.site_view_of(row, hosts, releases_total)))
+    }
+
+    /// A page of sites, which are in the order of their names.
+    pub(crate) async fn site_views(&self, rows: Vec<SiteRow>) -> Result<Vec<SiteView>, AppError> {
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(Vec::new()) };
+        let mut hosts: BTreeMap<SiteName, Vec<Host>> = BTreeMap::new();
+        for row in self.store().hosts_between(&first.name, &last.name).await? {
+            hosts.entry(row.site).or_default().push(row.host);
+        }
+        let totals = self.store().releases_totals(&first.name, &last.name).await?;
+        let view = |row: SiteRow| {
+            let hosts = hosts.remove(&row.name).unwrap_or_default();
+            let total = totals.get(&row.name).copied().unwrap_or(0);
+            self.site_view_of(row, hosts, total)
+        };
+        Ok(rows.into_iter().map(view).collect())
+    }
+
+    fn site_view_of(&self, row: SiteRow, hosts: Vec<Host>, releases_total: u64) -> SiteView {
+        let default_host = hosts.first().cloned().unwrap_or_else(|| self.default_host(&row.name));
         let world = self.world();
-        let active = world.site(name).and_then(|site| site.active_release());
+        let active = world.site(&row.name).and_then(|site| site.active_release());
         let (files_total, bytes_total) =
             active.map_or((0, 0), |row| (row.files_total, row.bytes_total));
-        let view = SiteView {
+        SiteView {
             quotas: self.quotas(&row),
             files_total,
             bytes_total,
@@ -49,11 +71,10 @@ impl App {
             default_host,
             hosts,
             active: row.active,
-            releases_total: self.store().releases_total(name).await?,
+            releases_total,
             created_at: row.created_at,
             name: row.name,
-        };
-        Ok((edits, view))
+        }
     }
 
     /// How visitors reach a host.

@@ -1,5 +1,7 @@
 //! Which sites are there, and which hosts do they answer to?
 
+use std::collections::BTreeMap;
+
 use nigh_proto::{Host, ReleaseId, SiteName, Timestamp, api::SiteQuotas};
 
 use super::{
@@ -113,6 +115,41 @@ impl Store {
         .fetch_all(&self.reader)
         .await?;
         rows.iter().map(HostRow::read).collect()
+    }
+
+    /// The hosts of all sites from `first` to `last`, the default one of each first.
+    pub(crate) async fn hosts_between(
+        &self,
+        first: &SiteName,
+        last: &SiteName,
+    ) -> Result<Vec<HostRow>, StoreError> {
+        let rows = query(
+            "SELECT host, site, is_default FROM hosts WHERE site >= $1 AND site <= $2 \
+             ORDER BY is_default DESC, host",
+        )
+        .bind(first.as_str())
+        .bind(last.as_str())
+        .fetch_all(&self.reader)
+        .await?;
+        rows.iter().map(HostRow::read).collect()
+    }
+
+    /// How many releases each of the sites from `first` to `last` has; those without one are left
+    /// out.
+    pub(crate) async fn releases_totals(
+        &self,
+        first: &SiteName,
+        last: &SiteName,
+    ) -> Result<BTreeMap<SiteName, u64>, StoreError> {
+        let rows = query(
+            "SELECT site, count(*) AS total FROM releases \
+             WHERE site >= $1 AND site <= $2 GROUP BY site",
+        )
+        .bind(first.as_str())
+        .bind(last.as_str())
+        .fetch_all(&self.reader)
+        .await?;
+        rows.iter().map(|row| Ok((row.parse("site")?, row.number("total")?))).collect()
     }
 
     /// How many sites and releases there are.
