@@ -112,21 +112,22 @@ impl App {
     }
 
     /// Lets a staging release go where it was meant to: onto the site's hosts, onto its own, or
-    /// just to be ready. Nothing happens to one that is no longer staging, nor when the fleet has
-    /// changed since `revision`, at which this was decided: then it is decided again.
+    /// just to be ready; whether it went. Nothing happens to one that is no longer staging, nor when
+    /// the fleet has changed since `revision`, at which this was decided: then it is to be decided
+    /// again.
     pub(crate) async fn go(
         &self,
         id: &ReleaseId,
         lagging: &[MachineName],
         revision: u64,
-    ) -> Result<(), AppError> {
+    ) -> Result<bool, AppError> {
         let mut tx = self.begin_leading().await?;
         if tx.revision().await? != revision {
-            return Ok(());
+            return Ok(false);
         }
-        let Some(mut row) = tx.release(id).await? else { return Ok(()) };
+        let Some(mut row) = tx.release(id).await? else { return Ok(false) };
         if row.state != ReleaseState::Staging {
-            return Ok(());
+            return Ok(false);
         }
         let mut replaced = Vec::new();
         if row.goes_live {
@@ -148,7 +149,7 @@ impl App {
         self.note(&replaced);
         self.publish().await?;
         self.went(&row, lagging);
-        Ok(())
+        Ok(true)
     }
 
     async fn make_active(

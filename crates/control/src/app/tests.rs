@@ -85,6 +85,19 @@ async fn an_edge_that_joins_during_an_activation_still_lags() {
 }
 
 #[tokio::test]
+async fn one_pass_lets_all_releases_go_live_that_may() {
+    let fixture = Fixture::new().await;
+    for page in ["one", "two", "three"] {
+        fixture.push_to(page, Some(NewPreview { name: None, expires_ms: None })).await;
+    }
+    let app = &fixture.app;
+    assert_eq!(app.world().staging().count(), 3);
+    // Each that goes changes the fleet for the next.
+    Progress::new(app.clone()).pass().await.unwrap();
+    assert_eq!(app.world().staging().count(), 0);
+}
+
+#[tokio::test]
 async fn who_waits_for_a_release_is_answered_when_control_stops() {
     let fixture = Fixture::new().await;
     let app = &fixture.app;

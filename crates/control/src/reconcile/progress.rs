@@ -10,12 +10,14 @@ use nigh_proto::{MachineName, ReleaseId};
 use super::Reconcile;
 use crate::{
     app::{App, AppError},
-    fleet::{activation::Decision, lagging, presence::News},
+    fleet::{World, activation::Decision, lagging, presence::News},
 };
 
 /// While something is staging: edges that fall silent are noticed this soon.
 const STAGING_WAIT: Duration = Duration::from_millis(500);
 const IDLE_WAIT: Duration = Duration::from_secs(5);
+/// How often one pass decides about a release anew because the fleet was another by then.
+const TRIES: usize = 8;
 /// How often every edge is looked at for every site, since some begin to lag by the clock alone.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
@@ -75,27 +77,45 @@ impl Progress {
     }
 
     async fn settle_staging(&mut self) -> Result<(), AppError> {
-        let world = self.app.world();
-        for (site, release) in world.staging() {
+        let releases = |world: &World| -> BTreeSet<ReleaseId> {
+            world.staging().map(|(_, release)| release.id.clone()).collect()
+        };
+        for id in releases(&self.app.world()) {
+            self.settle(&id).await?;
+        }
+        let staging = releases(&self.app.world());
+        self.stuck.retain(|id| staging.contains(id));
+        Ok(())
+    }
+
+    /// Decides about one staging release, by the newest world: machines may join and other releases
+    /// go live all the while, and a pass for each such change would be a long wait for the last.
+    async fn settle(&mut self, id: &ReleaseId) -> Result<(), AppError> {
+        for _ in 0..TRIES {
+            let world = self.app.world();
+            let staging = world.staging().find(|(_, release)| release.id == *id);
+            let Some((site, release)) = staging else { return Ok(()) };
             match self.app.decision(&world, release) {
-                Decision::Wait { .. } => {}
+                Decision::Wait { .. } => return Ok(()),
                 Decision::Go { lagging } => {
-                    self.app.go(&release.id, &lagging, world.revision).await?;
+                    if self.app.go(id, &lagging, world.revision).await? {
+                        return Ok(());
+                    }
+                    self.app.refresh().await?;
                 }
                 Decision::Stuck => {
-                    if self.stuck.insert(release.id.clone()) {
+                    if self.stuck.insert(id.clone()) {
                         tracing::warn!(
                             site.name = %site.name,
-                            release.id = %release.id,
-                            "no edge has staged {} of {} by its deadline; still waiting",
-                            release.id,
+                            release.id = %id,
+                            "no edge has staged {id} of {} by its deadline; still waiting",
                             site.name,
                         );
                     }
+                    return Ok(());
                 }
             }
         }
-        self.stuck.retain(|id| world.staging().any(|(_, release)| release.id == *id));
         Ok(())
     }
 }
