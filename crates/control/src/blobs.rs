@@ -49,6 +49,9 @@ const KEPT_AT_ONCE_MAX: usize = 4096;
 /// How many large ones of them.
 const LARGE_AT_ONCE_MAX: usize = 16;
 
+/// How often documents are inserted that a collection under way took again.
+const INSERT_TRIES: usize = 4;
+
 /// A promise to someone that nothing is collected.
 #[derive(Debug)]
 pub(crate) struct Keep(#[expect(dead_code, reason = "it counts as long as it lives")] Weak<()>);
@@ -267,12 +270,26 @@ impl Blobs {
     /// Keeps `documents`, of any size, and returns their digests in order.
     pub(crate) async fn insert_documents(
         &self,
-        documents: Vec<Vec<u8>>,
+        documents: impl Into<Arc<[Vec<u8>]>>,
     ) -> Result<Vec<Digest>, BlobError> {
-        let store = self.store.clone();
+        let (store, documents) = (self.store.clone(), documents.into());
         let digests = blocking(move || store.insert_many(&documents)).await?;
         self.put_into_bucket(&digests).await?;
         Ok(digests)
+    }
+
+    /// Keeps documents that a release will need which nobody knows of yet: a collection that is
+    /// under way leaves them alone.
+    pub(crate) async fn insert_promised(&self, documents: Vec<Vec<u8>>) -> Result<(), BlobError> {
+        let documents: Arc<[Vec<u8>]> = documents.into();
+        for _ in 0..INSERT_TRIES {
+            let digests = self.insert_documents(Arc::clone(&documents)).await?;
+            // Whoever asks marks them as wanted; until then they may have been taken again.
+            if self.missing(digests).await?.is_empty() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// The raw bytes of a blob, verified, if they are no more than `max_bytes`.

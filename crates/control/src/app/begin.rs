@@ -110,7 +110,7 @@ impl App {
         documents: Vec<Vec<u8>>,
     ) -> Result<Vec<Digest>, AppError> {
         let _promise = self.blobs().promise().await;
-        self.blobs().insert_documents(documents).await?;
+        self.blobs().insert_promised(documents).await?;
         let mut tx = self.store().begin().await?;
         let Some(site) = tx.site(&row.site).await? else {
             return Err(AppError::SiteUnknown(row.site.clone()));
