@@ -22,6 +22,7 @@ mod releases;
 mod row;
 mod sites;
 mod sql;
+mod tally;
 mod term;
 mod tickets;
 mod tokens;
@@ -58,7 +59,8 @@ pub(crate) use fleets::{Outcome, SettledRow};
 pub(crate) use idempotency::{Claim, KeptAnswer, RENEW_MS};
 pub(crate) use machines::{JoinTokenRow, MachineRow};
 pub(crate) use releases::{ReleaseFilter, ReleaseRow};
-pub(crate) use sites::{HostRow, SiteRow};
+pub(crate) use sites::{HostRow, ListedSite, SiteRow};
+pub(crate) use tally::Tally;
 pub(crate) use term::{in_term, in_this_term};
 pub(crate) use tickets::TicketKeyRow;
 pub(crate) use tokens::TokenRow;
@@ -72,6 +74,8 @@ use sql::{Connection, Pool, query};
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Readers at once; SQLite lets them go on beside the one writer.
 const READERS_MAX: u32 = 4;
+/// Prepared statements of each connection to SQLite: more than control has.
+const STATEMENTS_KEPT: usize = 512;
 /// Connections of one control to PostgreSQL, besides two for listening and for the lead.
 const CONNECTIONS_MAX: u32 = 8;
 /// How long a call waits for a connection while PostgreSQL is away.
@@ -228,6 +232,7 @@ async fn open_sqlite(options: SqliteConnectOptions) -> Result<(Pool, Pool), Open
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(BUSY_TIMEOUT)
+        .statement_cache_capacity(STATEMENTS_KEPT)
         .foreign_keys(true);
     let database = file.display().to_string();
     let writer = SqlitePoolOptions::new()

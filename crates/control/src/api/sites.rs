@@ -54,8 +54,8 @@ pub(crate) async fn list(
     let after = paging.after()?.unwrap_or_default();
     let among = &caller.0.sites;
     let rows = app.store().sites(&after, &name, among, paging.limit() + 1).await?;
-    let page = paging.page(rows, |row| row.name.to_string());
-    let items = app.site_views(page.items).await?;
+    let page = paging.page(rows, |site| site.row.name.to_string());
+    let items = page.items.into_iter().map(|site| app.site_view_of(site)).collect();
     Ok(Page { items, next_cursor: page.next_cursor }.into())
 }
 

@@ -21,7 +21,7 @@ use crate::{
         trouble::Fault,
     },
     config::CertificateMode,
-    store::{CandidateRow, CertificateRow, HostRow, Source, Tx},
+    store::{CandidateRow, CertificateRow, HostRow, Source, Tally, Tx},
 };
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
@@ -257,10 +257,14 @@ impl App {
     }
 
     /// What an operator should know about certificates.
-    pub(super) async fn certificate_warnings(&self) -> Result<Vec<String>, AppError> {
+    pub(super) async fn certificate_warnings(&self, tally: Tally) -> Result<Vec<String>, AppError> {
         let now = self.now();
         let mut warnings = Vec::new();
-        for row in self.store().candidates().await? {
+        let candidates = match tally.has_refused_candidates {
+            true => self.store().candidates().await?,
+            false => Vec::new(),
+        };
+        for row in candidates {
             if let Some(reason) = row.refused {
                 warnings.push(format!("the new certificate {} is kept out: {reason}", row.id));
             }

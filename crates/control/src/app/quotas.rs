@@ -8,7 +8,7 @@ use nigh_proto::{
 use super::{App, AppError, Expected};
 use crate::{
     config::QuotasConfig,
-    store::{Deed, ReleaseRow, SiteRow},
+    store::{Deed, ReleaseRow, SiteRow, Tally},
 };
 
 /// From here on it is worth a warning, in percent.
@@ -87,11 +87,15 @@ impl App {
     /// Sites that have nearly used up what they may hold.
     pub(super) async fn quota_warnings(
         &self,
+        tally: Tally,
         sees: &(impl Fn(&SiteName) -> bool + Sync),
     ) -> Result<Vec<String>, AppError> {
         let world = self.world();
         let mut warnings = Vec::new();
         let are_for_all = self.effective().config.quotas != QuotasConfig::default();
+        if !are_for_all && !tally.has_quotas {
+            return Ok(Vec::new());
+        }
         for (site, releases_total) in self.store().sites_with_totals(are_for_all).await? {
             let quotas = self.quotas(&site);
             if !sees(&site.name) || quotas == SiteQuotas::default() {

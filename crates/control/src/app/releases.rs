@@ -94,8 +94,10 @@ impl App {
         filter: &ReleaseFilter,
         limit: u32,
     ) -> Result<Vec<ReleaseView>, AppError> {
-        self.require_site(site).await?;
         let rows = self.store().releases(site, filter, limit).await?;
+        if rows.is_empty() {
+            self.require_site(site).await?;
+        }
         let mut views = Vec::with_capacity(rows.len());
         for row in &rows {
             views.push(self.release_view(row).await?);

@@ -20,7 +20,7 @@ const SITES_MAX: u64 = 10_000;
 impl App {
     pub(crate) async fn create_site(&self, new: NewSite) -> Result<SiteView, AppError> {
         let name = new.name;
-        let (total, _) = self.store().totals().await?;
+        let total = self.store().tally().await?.sites_total;
         if total >= SITES_MAX {
             return Err(AppError::TooMany { what: "sites", field: None, total, max: SITES_MAX });
         }

@@ -1,7 +1,5 @@
 //! How are sites, releases and machines shown to people?
 
-use std::collections::BTreeMap;
-
 use nigh_proto::{
     Host, MachineName, SiteName,
     api::{BucketView, MachineView, PreviewView, ReleaseState, ReleaseView, SiteView, StatusView},
@@ -20,7 +18,7 @@ use crate::{
         presence::{Presence, Statuses},
         progress,
     },
-    store::{MachineRow, ReleaseRow, SiteRow},
+    store::{ListedSite, MachineRow, ReleaseRow, Tally},
 };
 
 /// Free space below this is worth a warning.
@@ -33,31 +31,13 @@ impl App {
 
     /// One site, and what `If-Match` is compared with.
     pub(crate) async fn show_site(&self, name: &SiteName) -> Result<(String, SiteView), AppError> {
-        let row = self.store().site(name).await?;
-        let row = row.ok_or_else(|| AppError::SiteUnknown(name.clone()))?;
-        let edits = row.edits();
-        let hosts = self.store().hosts(name).await?.into_iter().map(|row| row.host).collect();
-        let releases_total = self.store().releases_total(name).await?;
-        Ok((edits, self.site_view_of(row, hosts, releases_total)))
+        let listed = self.store().listed_site(name).await?;
+        let listed = listed.ok_or_else(|| AppError::SiteUnknown(name.clone()))?;
+        Ok((listed.row.edits(), self.site_view_of(listed)))
     }
 
-    /// A page of sites, which are in the order of their names.
-    pub(crate) async fn site_views(&self, rows: Vec<SiteRow>) -> Result<Vec<SiteView>, AppError> {
-        let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(Vec::new()) };
-        let mut hosts: BTreeMap<SiteName, Vec<Host>> = BTreeMap::new();
-        for row in self.store().hosts_between(&first.name, &last.name).await? {
-            hosts.entry(row.site).or_default().push(row.host);
-        }
-        let totals = self.store().releases_totals(&first.name, &last.name).await?;
-        let view = |row: SiteRow| {
-            let hosts = hosts.remove(&row.name).unwrap_or_default();
-            let total = totals.get(&row.name).copied().unwrap_or(0);
-            self.site_view_of(row, hosts, total)
-        };
-        Ok(rows.into_iter().map(view).collect())
-    }
-
-    fn site_view_of(&self, row: SiteRow, hosts: Vec<Host>, releases_total: u64) -> SiteView {
+    pub(crate) fn site_view_of(&self, listed: ListedSite) -> SiteView {
+        let ListedSite { row, hosts, releases_total } = listed;
         let default_host = hosts.first().cloned().unwrap_or_else(|| self.default_host(&row.name));
         let world = self.world();
         let active = world.site(&row.name).and_then(|site| site.active_release());
@@ -216,7 +196,8 @@ impl App {
     /// The fleet, as somebody may know it who sees these sites.
     pub(crate) async fn status(&self, among: &[SiteName]) -> Result<StatusView, AppError> {
         let sees = |site: &SiteName| among.is_empty() || among.contains(site);
-        let (sites_total, releases_total) = self.totals(among).await?;
+        let tally = self.store().tally().await?;
+        let (sites_total, releases_total) = self.totals(tally, among).await?;
         let usage = self.blobs().usage();
         let (blobs_total, blobs_bytes) = match self.blobs().remote() {
             Some(_) => self.store().bucket_usage().await?,
@@ -228,11 +209,13 @@ impl App {
             blocking(move || nigh_durable::free_bytes(&dir)).await.unwrap_or_default();
         let machines = self.machine_views(None);
         let mut warnings = self.warnings(&machines, &sees);
-        warnings.extend(self.quota_warnings(&sees).await?);
+        warnings.extend(self.quota_warnings(tally, &sees).await?);
         if among.is_empty() {
             warnings.extend(self.held_warning());
-            warnings.extend(self.webhook_warnings().await?);
-            warnings.extend(self.certificate_warnings().await?);
+            if tally.has_webhooks {
+                warnings.extend(self.webhook_warnings().await?);
+            }
+            warnings.extend(self.certificate_warnings(tally).await?);
             warnings.extend(self.left_behind()?.iter().map(|name| {
                 format!(
                     "{name} does not trust control's new CA and loses control when the old one ends: \
@@ -261,9 +244,9 @@ impl App {
     }
 
     /// How many sites and releases there are of those.
-    async fn totals(&self, among: &[SiteName]) -> Result<(u64, u64), AppError> {
+    async fn totals(&self, tally: Tally, among: &[SiteName]) -> Result<(u64, u64), AppError> {
         if among.is_empty() {
-            return Ok(self.store().totals().await?);
+            return Ok((tally.sites_total, tally.releases_total));
         }
         let mut releases_total = 0;
         for site in among {

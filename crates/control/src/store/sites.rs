@@ -1,7 +1,5 @@
 //! Which sites are there, and which hosts do they answer to?
 
-use std::collections::BTreeMap;
-
 use nigh_proto::{Host, ReleaseId, SiteName, Timestamp, api::SiteQuotas};
 
 use super::{
@@ -19,6 +17,30 @@ pub(crate) struct SiteRow {
     /// How often its settings or hosts were changed.
     pub edits: u64,
     pub quotas: SiteQuotas,
+}
+
+/// A site with what people are shown beside it, as of one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ListedSite {
+    pub row: SiteRow,
+    /// The default one first.
+    pub hosts: Vec<Host>,
+    pub releases_total: u64,
+}
+
+/// What a [`ListedSite`] is read from: one statement, since every statement costs SQLite's reader
+/// a switch of threads. No host has a comma.
+macro_rules! listed {
+    ($rest:literal) => {
+        concat!(
+            "SELECT name, created_at, active, edits, files_max, bytes_max, releases_max, \
+             (SELECT string_agg(host, ',' ORDER BY is_default DESC, host) FROM hosts \
+             WHERE hosts.site = sites.name) AS hosts, \
+             (SELECT count(*) FROM releases WHERE releases.site = sites.name) AS releases_total \
+             FROM sites WHERE ",
+            $rest
+        )
+    };
 }
 
 /// A host of a site.
@@ -45,6 +67,21 @@ impl SiteRow {
     }
 }
 
+impl ListedSite {
+    fn read(row: &Row) -> Result<Self, StoreError> {
+        let hosts: Option<String> = row.get("hosts")?;
+        let damaged = |text: &str| StoreError::Damaged { column: "host", text: text.to_owned() };
+        let hosts = hosts.iter().flat_map(|hosts| hosts.split(','));
+        Ok(Self {
+            row: SiteRow::read(row)?,
+            hosts: hosts
+                .map(|host| host.parse().map_err(|_| damaged(host)))
+                .collect::<Result<_, _>>()?,
+            releases_total: row.number("releases_total")?,
+        })
+    }
+}
+
 impl HostRow {
     pub(super) fn read(row: &Row) -> Result<Self, StoreError> {
         Ok(Self {
@@ -64,6 +101,16 @@ impl Store {
         row.map(|row| SiteRow::read(&row)).transpose()
     }
 
+    /// A site as it is shown.
+    pub(crate) async fn listed_site(
+        &self,
+        name: &SiteName,
+    ) -> Result<Option<ListedSite>, StoreError> {
+        let row =
+            query(listed!("name = $1")).bind(name.as_str()).fetch_optional(&self.reader).await?;
+        row.map(|row| ListedSite::read(&row)).transpose()
+    }
+
     /// At most `limit` sites after the name `after`, by name: of those that begin with `prefix`,
     /// and of `among` only, unless that is empty.
     pub(crate) async fn sites(
@@ -72,21 +119,21 @@ impl Store {
         prefix: &str,
         among: &[SiteName],
         limit: u32,
-    ) -> Result<Vec<SiteRow>, StoreError> {
+    ) -> Result<Vec<ListedSite>, StoreError> {
         let names: Vec<&str> = among.iter().map(SiteName::as_str).collect();
         // A site's name has no comma, so that a list of names is one text.
         let among = if names.is_empty() { String::new() } else { format!(",{},", names.join(",")) };
-        let rows = query(
-            "SELECT * FROM sites WHERE name > $1 AND substr(name, 1, length($2)) = $2 \
-             AND ($3 = '' OR $3 LIKE '%,' || name || ',%') ORDER BY name LIMIT $4",
-        )
+        let rows = query(listed!(
+            "name > $1 AND substr(name, 1, length($2)) = $2 \
+             AND ($3 = '' OR $3 LIKE '%,' || name || ',%') ORDER BY name LIMIT $4"
+        ))
         .bind(after)
         .bind(prefix)
         .bind(among)
         .bind(i64::from(limit))
         .fetch_all(&self.reader)
         .await?;
-        rows.iter().map(SiteRow::read).collect()
+        rows.iter().map(ListedSite::read).collect()
     }
 
     /// Sites with quotas of their own, or all, and how many releases they have.
@@ -115,52 +162,6 @@ impl Store {
         .fetch_all(&self.reader)
         .await?;
         rows.iter().map(HostRow::read).collect()
-    }
-
-    /// The hosts of all sites from `first` to `last`, the default one of each first.
-    pub(crate) async fn hosts_between(
-        &self,
-        first: &SiteName,
-        last: &SiteName,
-    ) -> Result<Vec<HostRow>, StoreError> {
-        let rows = query(
-            "SELECT host, site, is_default FROM hosts WHERE site >= $1 AND site <= $2 \
-             ORDER BY is_default DESC, host",
-        )
-        .bind(first.as_str())
-        .bind(last.as_str())
-        .fetch_all(&self.reader)
-        .await?;
-        rows.iter().map(HostRow::read).collect()
-    }
-
-    /// How many releases each of the sites from `first` to `last` has; those without one are left
-    /// out.
-    pub(crate) async fn releases_totals(
-        &self,
-        first: &SiteName,
-        last: &SiteName,
-    ) -> Result<BTreeMap<SiteName, u64>, StoreError> {
-        let rows = query(
-            "SELECT site, count(*) AS total FROM releases \
-             WHERE site >= $1 AND site <= $2 GROUP BY site",
-        )
-        .bind(first.as_str())
-        .bind(last.as_str())
-        .fetch_all(&self.reader)
-        .await?;
-        rows.iter().map(|row| Ok((row.parse("site")?, row.number("total")?))).collect()
-    }
-
-    /// How many sites and releases there are.
-    pub(crate) async fn totals(&self) -> Result<(u64, u64), StoreError> {
-        let row = query(
-            "SELECT (SELECT count(*) FROM sites) AS sites, \
-             (SELECT count(*) FROM releases) AS releases",
-        )
-        .fetch_one(&self.reader)
-        .await?;
-        Ok((row.number("sites")?, row.number("releases")?))
     }
 }
 

@@ -132,11 +132,18 @@ pub(super) fn query(sql: impl SqlSafeStr) -> Query {
 
 /// The statement for one driver.
 macro_rules! prepared {
-    ($query:expr) => {{
-        let Query { sql, values } = $query;
+    (Sqlite, $query:expr) => {{
+        // The lock of the state directory keeps other programs from changing this schema.
+        prepared!($query, true)
+    }};
+    (Postgres, $query:expr) => {{
         // PostgreSQL refuses a prepared `SELECT *` for good once a newer control added a column.
-        let is_kept = !sql.as_str().contains('*');
-        let query = sqlx::query(sql).persistent(is_kept);
+        let is_kept = !$query.sql.as_str().contains('*');
+        prepared!($query, is_kept)
+    }};
+    ($query:expr, $is_kept:expr) => {{
+        let Query { sql, values } = $query;
+        let query = sqlx::query(sql).persistent($is_kept);
         values.into_iter().fold(query, |query, value| match value {
             Value::Bool(value) => query.bind(value),
             Value::Int(value) => query.bind(value),
@@ -151,19 +158,22 @@ macro_rules! run {
     ($query:expr, $on:expr, $method:ident, |$done:ident, $row:ident| $as:expr) => {
         match $on.into() {
             On::Pool(Pool::Sqlite(pool)) => {
-                let ($row, $done) = (Row::Sqlite, prepared!($query).$method(pool).await?);
+                let ($row, $done) = (Row::Sqlite, prepared!(Sqlite, $query).$method(pool).await?);
                 $as
             }
             On::Connection(Connection::Sqlite(tx)) => {
-                let ($row, $done) = (Row::Sqlite, prepared!($query).$method(&mut **tx).await?);
+                let ($row, $done) =
+                    (Row::Sqlite, prepared!(Sqlite, $query).$method(&mut **tx).await?);
                 $as
             }
             On::Pool(Pool::Postgres(pool)) => {
-                let ($row, $done) = (Row::Postgres, prepared!($query).$method(pool).await?);
+                let ($row, $done) =
+                    (Row::Postgres, prepared!(Postgres, $query).$method(pool).await?);
                 $as
             }
             On::Connection(Connection::Postgres(tx)) => {
-                let ($row, $done) = (Row::Postgres, prepared!($query).$method(&mut **tx).await?);
+                let ($row, $done) =
+                    (Row::Postgres, prepared!(Postgres, $query).$method(&mut **tx).await?);
                 $as
             }
         }
@@ -210,13 +220,15 @@ impl Query {
         let sqlite = |row: sqlx::Result<SqliteRow>| row.map(Row::Sqlite).map_err(StoreError::from);
         let postgres = |row: sqlx::Result<PgRow>| row.map(Row::Postgres).map_err(StoreError::from);
         match on.into() {
-            On::Pool(Pool::Sqlite(pool)) => prepared!(self).fetch(pool).map(sqlite).boxed(),
+            On::Pool(Pool::Sqlite(pool)) => prepared!(Sqlite, self).fetch(pool).map(sqlite).boxed(),
             On::Connection(Connection::Sqlite(tx)) => {
-                prepared!(self).fetch(&mut **tx).map(sqlite).boxed()
+                prepared!(Sqlite, self).fetch(&mut **tx).map(sqlite).boxed()
             }
-            On::Pool(Pool::Postgres(pool)) => prepared!(self).fetch(pool).map(postgres).boxed(),
+            On::Pool(Pool::Postgres(pool)) => {
+                prepared!(Postgres, self).fetch(pool).map(postgres).boxed()
+            }
             On::Connection(Connection::Postgres(tx)) => {
-                prepared!(self).fetch(&mut **tx).map(postgres).boxed()
+                prepared!(Postgres, self).fetch(&mut **tx).map(postgres).boxed()
             }
         }
     }

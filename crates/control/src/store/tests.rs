@@ -87,7 +87,7 @@ async fn names_are_in_the_same_order_as_in_memory() {
         }
         tx.commit().await.unwrap();
         let listed = store.sites("a-c", "", &[], 10).await.unwrap();
-        let listed: Vec<_> = listed.iter().map(|row| row.name.as_str()).collect();
+        let listed: Vec<_> = listed.iter().map(|site| site.row.name.as_str()).collect();
         assert_eq!(listed, ["a0", "ab"]);
         let world = store.world().await.unwrap();
         assert!(world.site(&"a0".parse().unwrap()).is_some());
