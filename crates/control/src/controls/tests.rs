@@ -183,7 +183,11 @@ async fn one_control_leads_and_another_takes_over_when_its_session_ends() {
     tokio::spawn(campaign.run(second.store().clone(), pair.stop.clone()));
     let database = pair.first.database.clone().unwrap();
     database
-        .run("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted AND mode = 'ExclusiveLock'")
+        .run(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' \
+             AND granted AND mode = 'ExclusiveLock' \
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+        )
         .unwrap();
     tokio::time::timeout(DEADLINE, second.leader().clone().elected()).await.unwrap();
     // The first has not noticed yet, and can do no harm.
