@@ -19,6 +19,7 @@ mod finalize;
 pub(crate) mod fixture;
 mod hosts;
 mod machines;
+mod protocols;
 mod prune;
 mod quotas;
 mod releases;

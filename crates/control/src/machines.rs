@@ -2,13 +2,14 @@
 //!
 //! `join` makes a machine one of the fleet and `renew` keeps it in, `watch` tells it its state as it
 //! changes, `report` hears it, `content` gives it blobs, `refill` takes some back and `offer`
-//! whole states. Every route but
+//! whole states; `protocol` looks first whether they can. Every route but
 //! join is for machines that present a
 //! certificate of control's CA, and [`Machine`] is the proof; `turned_away` tells the log who has none.
 
 mod content;
 mod join;
 mod offer;
+mod protocol;
 mod refill;
 mod renew;
 mod report;
@@ -19,6 +20,7 @@ use axum::{
     Router,
     extract::FromRequestParts,
     http::{StatusCode, request::Parts},
+    middleware,
     routing::{get, post, put},
 };
 
@@ -50,6 +52,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/machine/v1/blobs/{digest}", get(content::blob).put(refill::blob))
         .route("/machine/v1/blobs/{digest}/outline", get(content::outline))
         .route("/machine/v1/locations", post(content::locations))
+        .layer(middleware::from_fn_with_state(app.clone(), protocol::agree))
         .with_state(app.clone());
     guard(routes, app)
 }

@@ -12,7 +12,7 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
 use nigh_daemon::{BindError, Context, Role, notify::Listener};
 use nigh_durable::{LockError, StateDir};
 use nigh_proto::{
-    Timestamp,
+    Protocols, Timestamp,
     report::{MachineAbout, MachineRole, Ports},
 };
 use nigh_replica::{OpenError, Replica, ReplicaConfig};
@@ -220,6 +220,7 @@ fn about(config: &DnsConfig, addresses: &[SocketAddr]) -> MachineAbout {
             .collect(),
         ports: Ports { dns: addresses.first().map_or(0, SocketAddr::port), ..Ports::default() },
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        protocols: Protocols::HERE,
     }
 }
 

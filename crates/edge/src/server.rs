@@ -9,7 +9,10 @@ use nigh_core::{
 };
 use nigh_daemon::{BindError, Context, Role, TcpListen};
 use nigh_durable::{LockError, StateDir};
-use nigh_proto::report::{MachineAbout, MachineRole, Ports};
+use nigh_proto::{
+    Protocols,
+    report::{MachineAbout, MachineRole, Ports},
+};
 use nigh_replica::{Replica, ReplicaConfig};
 use tokio::{net::TcpListener, sync::mpsc, task::spawn_blocking};
 
@@ -257,6 +260,7 @@ fn open_replica(
         ipv6: config.ipv6.clone(),
         ports: Ports { http: bound.port("http"), https: bound.port("https"), dns: 0 },
         version: context.version.to_owned(),
+        protocols: Protocols::HERE,
     };
     let state_dir: &Path = &config.state_dir;
     let replica =

@@ -451,6 +451,12 @@ pub struct MachineView {
     /// Whether it holds sites of another fleet and is told nothing, so that it keeps them.
     #[serde(default)]
     pub is_held: bool,
+    /// The newest protocol that it speaks with control.
+    #[serde(default)]
+    pub protocol: u16,
+    /// Why control and the machine cannot talk to each other, and what to do. It serves what it has.
+    #[serde(default)]
+    pub turned_away: Option<String>,
 }
 
 /// `POST /v1/join-tokens`.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    Digest, MachineName, RegionName, ReleaseId, SiteName, Timestamp,
+    Digest, MachineName, Protocols, RegionName, ReleaseId, SiteName, Timestamp,
     state::{Holding, Location, Revision},
 };
 
@@ -103,6 +103,9 @@ pub struct MachineAbout {
     pub ports: Ports,
     /// The version of nigh that runs there.
     pub version: String,
+    /// What it speaks with control.
+    #[serde(default)]
+    pub protocols: Protocols,
 }
 
 /// The public ports of a machine. Zero: not served.

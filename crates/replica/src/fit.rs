@@ -98,7 +98,7 @@ fn drop_sites(report: &mut Report, bytes: usize) -> serde_json::Result<()> {
 #[cfg(test)]
 mod tests {
     use nigh_proto::{
-        Digest, ReleaseId, Timestamp,
+        Digest, Protocols, ReleaseId, Timestamp,
         report::{
             CertificateReport, Credentials, Health, MachineAbout, MachineRole, Ports, Sequel,
             StageFailure,
@@ -133,6 +133,7 @@ mod tests {
             ipv6: Vec::new(),
             ports: Ports::default(),
             version: "1".to_owned(),
+            protocols: Protocols::HERE,
         };
         let (health, sent_at) = (Health::default(), Timestamp::default());
         Report {

@@ -10,7 +10,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{
+    Client, RequestBuilder, Response, StatusCode, Url,
+    header::{HeaderMap, HeaderName, HeaderValue},
+};
 use rustls::{
     ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier, client::WantsClientCert,
     crypto::CryptoProvider,
@@ -19,7 +22,10 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tokio::time::timeout;
 
 use nigh_dial::{Turn, is_loopback};
-use nigh_proto::Digest;
+use nigh_proto::{
+    Digest, Protocols,
+    protocol::{self, Mismatch, NotProtocols, PROTOCOL},
+};
 
 use crate::{
     config::ControlConfig,
@@ -161,10 +167,13 @@ fn pair(membership: &Membership) -> Result<Pair, LinkError> {
 /// No time-outs beyond these here: reqwest's would also count the time in which nobody reads, such
 /// as while a slow disk takes what came before.
 fn client(tls: &ClientConfig, turn: &Turn, version: &str) -> Result<Client, LinkError> {
+    let protocols = HeaderValue::try_from(Protocols::HERE.to_string());
+    let protocols = protocols.expect("digits and a hyphen may be in a header field");
     let mut builder = Client::builder()
         .tls_backend_preconfigured(tls.clone())
         .dns_resolver(turn.resolver().clone())
         .user_agent(format!("nigh/{version}"))
+        .default_headers(HeaderMap::from_iter([(HeaderName::from_static(PROTOCOL), protocols)]))
         .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(PING_INTERVAL)
         .http2_keep_alive_timeout(PING_TIMEOUT)
@@ -253,6 +262,8 @@ pub(crate) enum CallError {
     Refused { status: StatusCode, detail: String },
     #[error("control has not answered within {within:?}")]
     Late { within: Duration },
+    #[error(transparent)]
+    Mismatch(#[from] Mismatch),
     #[error("control's answer cannot be read")]
     Garbled(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
@@ -270,7 +281,7 @@ impl CallError {
                 let is_stranger = why.contains("UnknownIssuer") || why.contains("BadSignature");
                 why.contains("received fatal alert") || is_stranger
             }
-            CallError::Late { .. } | CallError::Garbled(_) => false,
+            CallError::Late { .. } | CallError::Mismatch(_) | CallError::Garbled(_) => false,
         }
     }
 
@@ -280,6 +291,7 @@ impl CallError {
             CallError::Refused { status, .. } => {
                 status.is_client_error() && !matches!(status.as_u16(), 408 | 429)
             }
+            CallError::Mismatch(_) => true,
             other => other.is_shut_out(),
         }
     }
@@ -298,12 +310,22 @@ async fn success(sent: Result<Response, reqwest::Error>) -> Result<Response, Cal
     let response = sent.map_err(CallError::Unreachable)?;
     let status = response.status();
     if status.is_success() {
+        agree(&response)?;
         return Ok(response);
     }
     let body = bounded(response, PROBLEM_MAX_BYTES).await.unwrap_or_default();
     let detail = serde_json::from_slice::<nigh_proto::api::Problem>(&body)
         .map_or_else(|_| "no reason given".to_owned(), |problem| problem.detail);
     Err(CallError::Refused { status, detail })
+}
+
+/// Refuses the answer of a control that speaks no protocol which this machine does: what it says may mean
+/// something else than it seems to.
+fn agree(response: &Response) -> Result<(), CallError> {
+    let named = response.headers().get(PROTOCOL).map(HeaderValue::as_bytes);
+    let unreadable = |error: NotProtocols| CallError::Garbled(error.into());
+    protocol::agree(Protocols::HERE, Protocols::named(named).map_err(unreadable)?)?;
+    Ok(())
 }
 
 /// The next piece of a body that must not stand still, `None` at its end.

@@ -190,6 +190,8 @@ impl App {
                 .or(Some(machine.certificate_not_after))
                 .filter(|not_after| not_after.unix_ms() > 0),
             clock_ahead_ms: status.clock_ahead_ms,
+            protocol: about.protocols.newest(),
+            turned_away: App::mismatch(machine, &status).map(|mismatch| mismatch.to_string()),
         }
     }
 
@@ -211,6 +213,7 @@ impl App {
         let mut warnings = self.warnings(&machines, &sees);
         warnings.extend(self.quota_warnings(tally, &sees).await?);
         if among.is_empty() {
+            warnings.extend(App::protocol_warnings(&machines));
             warnings.extend(self.held_warning());
             if tally.has_webhooks {
                 warnings.extend(self.webhook_warnings().await?);

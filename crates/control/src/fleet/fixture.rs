@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use nigh_proto::{
-    Digest, MachineId, MachineName, ReleaseId, Timestamp,
+    Digest, MachineId, MachineName, Protocols, ReleaseId, Timestamp,
     api::ReleaseState,
     report::{Credentials, Health, MachineAbout, MachineRole, Ports, Report, Sequel, SiteReport},
     state::{Location, Revision},
@@ -31,6 +31,7 @@ pub(crate) fn about(edge: &str) -> MachineAbout {
         ipv6: Vec::new(),
         ports: Ports { http: 80, https: 443, dns: 0 },
         version: "0.1.0".to_owned(),
+        protocols: Protocols::HERE,
     }
 }
 

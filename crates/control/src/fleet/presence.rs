@@ -10,6 +10,7 @@ use std::{
 
 use nigh_proto::{
     MachineName, ReleaseId, SiteName, Timestamp,
+    protocol::Mismatch,
     report::{AWAY_AFTER_MS, CertificateReport, Credentials, Health, Report, Sequel, SiteReport},
     state::Holding,
 };
@@ -60,6 +61,8 @@ pub(crate) struct Status {
     pub holding: Option<Holding>,
     /// What became of its certificates and candidates.
     pub certificates: Vec<CertificateReport>,
+    /// Why it was turned away since it was last let in.
+    pub mismatch: Option<Mismatch>,
 }
 
 /// The starts of a machine in the order in which they came to count, the newest last. Each is a number
@@ -177,7 +180,13 @@ impl Statuses {
         let status = self.machines.entry(name.clone()).or_default();
         status.streams.insert(self.streams_total);
         status.connected_at = Some(now);
+        status.mismatch = None;
         self.streams_total
+    }
+
+    /// A machine speaks another protocol than control.
+    pub(crate) fn mismatched(&mut self, name: &MachineName, mismatch: Mismatch) {
+        self.machines.entry(name.clone()).or_default().mismatch = Some(mismatch);
     }
 
     /// A stream has ended. That of a machine which was forgotten since changes nothing.

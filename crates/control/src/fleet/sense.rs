@@ -111,6 +111,7 @@ fn measurable(health: Health) -> Health {
 #[cfg(test)]
 mod tests {
     use nigh_proto::{
+        Protocols,
         report::Credentials,
         state::{Location, Revision},
     };
@@ -124,6 +125,7 @@ mod tests {
             location: Some(Location { latitude, longitude: 0.0 }),
             ipv4: vec![std::net::Ipv4Addr::LOCALHOST; addresses],
             version: version.to_owned(),
+            protocols: Protocols::HERE,
             ..fixture::about("fra1")
         }
     }

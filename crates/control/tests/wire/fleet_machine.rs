@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use nigh_proto::{
-    Digest, MachineName, Timestamp,
+    Digest, MachineName, Protocols, Timestamp,
     api::{JoinTokenCreated, NewJoinToken},
     report::{
         Credentials, Health, JoinRequest, JoinResponse, MachineAbout, MachineRole, Ports, Report,
@@ -40,6 +40,7 @@ pub(crate) fn about(name: &str, role: MachineRole) -> MachineAbout {
         ipv6: Vec::new(),
         ports: Ports { http: 80, https: 443, dns: 0 },
         version: "0.1.0".to_owned(),
+        protocols: Protocols::HERE,
     }
 }
 

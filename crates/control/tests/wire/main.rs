@@ -18,6 +18,7 @@ mod fleet_machine;
 mod idempotency;
 mod machines;
 mod operations;
+mod protocols;
 mod push;
 mod restart;
 mod takeover;

@@ -153,6 +153,9 @@ pub(super) fn table(machines: &[MachineView]) -> Table {
 }
 
 const fn state(machine: &MachineView) -> &'static str {
+    if machine.turned_away.is_some() {
+        return "turned away";
+    }
     if machine.is_connected && machine.is_held {
         return "held";
     }
@@ -178,13 +181,16 @@ fn describe(machine: &MachineView) -> String {
         format!("role       {}", machine.role.label()),
         format!("state      {}", state(machine)),
         format!("addresses  {}", machine.addresses.join(" ")),
-        format!("version    {}", machine.version),
+        format!("version    {}, protocol {}", machine.version, machine.protocol),
         format!(
             "revision   {}",
             machine.revision.map_or_else(|| "none yet".to_owned(), |it| it.to_string())
         ),
         format!("joined     {}", machine.joined_at),
     ];
+    if let Some(why) = &machine.turned_away {
+        lines.push(format!("turned away, since {why}"));
+    }
     if machine.is_held {
         lines.push(
             "held       it has sites that this control does not know, and is told nothing: see nigh \

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use nigh_proto::{
-    Timestamp,
+    Protocols, Timestamp,
     document::Document,
     report::{JoinRequest, MachineAbout, MachineRole, Ports},
     state::{EdgeState, MachineState, Revision},
@@ -141,6 +141,7 @@ pub(crate) fn about() -> MachineAbout {
         ipv6: Vec::new(),
         ports: Ports::default(),
         version: "0.1.0".to_owned(),
+        protocols: Protocols::HERE,
     }
 }
 

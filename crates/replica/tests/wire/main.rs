@@ -12,6 +12,7 @@ mod following;
 mod joining;
 mod log;
 mod machine;
+mod protocols;
 mod renewing;
 mod reporting;
 mod restarting;
