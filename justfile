@@ -11,7 +11,7 @@ demo *ARGS:
 test *ARGS:
     ./tests/run {{ARGS}}
 
-# What CI cannot afford: the tests of the bucket on a garage that is built for it.
+# What CI cannot afford: the bucket on garage, mixed fleets, the package and an image.
 test-long:
     ./tests/run --long
 

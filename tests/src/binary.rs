@@ -20,6 +20,16 @@ pub fn nigh() -> PathBuf {
     existing(profile.join("nigh"), "build it with `cargo build -p nigh`")
 }
 
+/// The program of the last protocol, which `tests/install --last` builds from the history.
+///
+/// # Panics
+///
+/// When there is no such file.
+pub fn last() -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache/last/nigh");
+    existing(path, "build it with `tests/install --last`")
+}
+
 fn existing(path: PathBuf, hint: &str) -> PathBuf {
     assert!(path.is_file(), "{} is not there: {hint}", path.display());
     path.canonicalize().expect("the file was there a moment ago")

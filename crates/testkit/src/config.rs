@@ -145,10 +145,14 @@ pub fn dns(
 
 impl Upstream<'_> {
     fn toml(&self) -> String {
-        let urls = self.machines.iter().map(|machines| format!("https://{machines}"));
+        let urls =
+            self.machines.iter().map(|machines| Value::String(format!("https://{machines}")));
+        let mut urls = urls.collect::<Vec<_>>();
+        // As programs of before there could be several want it.
+        let url = if urls.len() == 1 { urls.remove(0) } else { Value::Array(urls) };
         format!(
             "[control]\nurl = {}\nca_file = {}\njoin_token_file = {}",
-            Value::Array(urls.map(Value::String).collect()),
+            url,
             quoted(self.ca_file),
             quoted(self.join_token_file)
         )

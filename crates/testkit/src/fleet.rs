@@ -35,6 +35,8 @@ const JOIN_POLL: Duration = Duration::from_millis(20);
 #[derive(Clone, Debug)]
 pub struct FleetBuilder {
     binary: PathBuf,
+    /// What controls run, when it is another program.
+    control_binary: Option<PathBuf>,
     dir: Option<PathBuf>,
     places: Vec<Place>,
     dns: usize,
@@ -92,6 +94,7 @@ impl FleetBuilder {
     pub fn new(binary: impl Into<PathBuf>) -> Self {
         Self {
             binary: binary.into(),
+            control_binary: None,
             dir: None,
             places: PLACES[..3].to_vec(),
             dns: 1,
@@ -126,6 +129,12 @@ impl FleetBuilder {
     /// So many controls, which need a PostgreSQL and a bucket that they share.
     pub fn controls(mut self, count: usize) -> Self {
         self.controls = count.max(1);
+        self
+    }
+
+    /// Has controls run another program than machines.
+    pub fn control_program(mut self, binary: impl Into<PathBuf>) -> Self {
+        self.control_binary = Some(binary.into());
         self
     }
 
@@ -273,10 +282,11 @@ impl FleetBuilder {
     /// `nigh serve ROLE --config …`, which ends with its standard input.
     fn process(&self, dir: &Path, role: &str, name: &str) -> Result<Process> {
         let config = config_file(dir, name);
+        let of_control = self.control_binary.as_ref().filter(|_| role == "control");
         let args = ["serve", role, "--exit-with-stdin", "--config", &config.to_string_lossy()];
         Process::new(Program {
             name: if role == name { role.to_owned() } else { format!("{role} {name}") },
-            binary: self.binary.clone(),
+            binary: of_control.unwrap_or(&self.binary).clone(),
             args: args.map(str::to_owned).to_vec(),
             log: dir.join("log").join(format!("{name}.log")),
             environment: self.environment.clone(),

@@ -73,6 +73,11 @@ impl Process {
         &self.listeners
     }
 
+    /// What it runs from its next start on.
+    pub fn set_program(&mut self, binary: impl Into<PathBuf>) {
+        self.program.binary = binary.into();
+    }
+
     /// The process id, while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().and_then(Child::id)

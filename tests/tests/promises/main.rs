@@ -23,6 +23,7 @@ mod garbage_is_collected_safely;
 mod hosts_come_and_go;
 mod join_tokens;
 mod lagging_edge_is_left_out;
+mod mixed;
 mod old_assets_stay_for_a_while;
 mod one_of_two_controls_dies;
 mod only_changes_travel;

@@ -33,6 +33,20 @@ async fn s_client(cdn: &Cdn, edge: &str, session: (&str, &Path), version: &str) 
     Ok(String::from_utf8_lossy(&said.stdout).into_owned())
 }
 
+/// A TLS session of `first` goes on at `second`.
+pub(crate) async fn a_session_goes_on(cdn: &Cdn, first: &str, second: &str, version: &str) {
+    let session = cdn.person.home().join("session.pem");
+    // Both have the keys that control shares soon after they have the site.
+    eventually(format!("a session of {first} goes on at {second}"), SOON, async || {
+        let begun = s_client(cdn, first, ("-sess_out", &session), version).await?;
+        ensure!(begun.contains("hello") && begun.contains("New, TLSv1."), "{begun}");
+        let resumed = s_client(cdn, second, ("-sess_in", &session), version).await?;
+        ensure!(resumed.contains("hello") && resumed.contains("Reused, TLSv1."), "{resumed}");
+        Ok(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn openssl_resumes_at_another_edge_and_after_a_restart_without_control() -> Result<()> {
     let mut cdn = Cdn::of(fleet(2)).await?;
@@ -40,15 +54,7 @@ async fn openssl_resumes_at_another_edge_and_after_a_restart_without_control() -
     cdn.push(dir.path()).await?;
     let session = cdn.person.home().join("session.pem");
     for version in ["-tls1_2", "-tls1_3"] {
-        // Both have the keys that control shares soon after they have the site.
-        eventually("a session of fra goes on at nyc", SOON, async || {
-            let first = s_client(&cdn, "fra", ("-sess_out", &session), version).await?;
-            ensure!(first.contains("hello") && first.contains("New, TLSv1."), "{first}");
-            let second = s_client(&cdn, "nyc", ("-sess_in", &session), version).await?;
-            ensure!(second.contains("hello") && second.contains("Reused, TLSv1."), "{second}");
-            Ok(())
-        })
-        .await;
+        a_session_goes_on(&cdn, "fra", "nyc", version).await;
     }
     // The keys are part of the state on disk.
     let first = s_client(&cdn, "fra", ("-sess_out", &session), "-tls1_3").await?;
