@@ -114,6 +114,8 @@ pub(crate) enum Command {
     Demo(commands::demo::Args),
     /// Run a role
     Serve(serve::Args),
+    /// Ask the roles on this machine whether they can do their work
+    Ready(commands::ready::Args),
     /// Print the completions for a shell
     Completions(commands::completions::Args),
     /// Write the manual pages of every command

@@ -42,13 +42,24 @@ pub(crate) struct Args {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum RoleName {
+pub(crate) enum RoleName {
     /// Decides what the fleet holds
     Control,
     /// Serves visitors
     Edge,
     /// Answers DNS
     Dns,
+}
+
+impl RoleName {
+    /// The word in paths and messages.
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            RoleName::Control => ControlServer::NAME,
+            RoleName::Edge => EdgeServer::NAME,
+            RoleName::Dns => DnsServer::NAME,
+        }
+    }
 }
 
 pub(crate) fn run(

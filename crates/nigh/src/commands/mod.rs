@@ -14,6 +14,7 @@ pub(crate) mod host;
 pub(crate) mod machine;
 pub(crate) mod man;
 pub(crate) mod operation;
+pub(crate) mod ready;
 pub(crate) mod release;
 pub(crate) mod restore;
 pub(crate) mod rollback;
@@ -58,6 +59,7 @@ pub(crate) fn run(cli: Cli, environment: Environment, console: &Console) -> Resu
         Command::Check(args) => check::run(&args, &global, &environment, console),
         Command::Serve(args) => serve::run(&args, &global, &environment, console),
         Command::Demo(args) => block_on(demo::run(args, console)),
+        Command::Ready(args) => block_on(ready::run(&args, &global, &environment, console)),
         Command::Restore(args) => block_on(restore::run(&args, &global, &environment, console)),
         Command::Token(token::Command::Recover(args)) => {
             block_on(token::recover(args, &global, &environment, console))
@@ -97,6 +99,7 @@ async fn about_control(
         | Command::Check(_)
         | Command::Demo(_)
         | Command::Serve(_)
+        | Command::Ready(_)
         | Command::Restore(_)
         | Command::Completions(_)
         | Command::Man(_)
