@@ -121,6 +121,51 @@ fn sockets_have_the_names_and_addresses_that_roles_ask_for_by_default() {
     assert_eq!(found, expected);
 }
 
+/// What an image says of itself is what its roles do and what hosts have.
+#[test]
+fn the_image_has_the_ports_of_the_units_and_starts_roles_as_they_do() {
+    let file = fs::read_to_string(root().join("deploy/Containerfile")).unwrap();
+    let instructions = |word: &str| -> Vec<String> {
+        let lines = file.lines().filter_map(|line| line.strip_prefix(word)?.strip_prefix(' '));
+        lines.map(str::to_owned).collect()
+    };
+    let mut ports = BTreeSet::new();
+    for (_, text) in units().iter().filter(|(name, _)| name.ends_with(".socket")) {
+        for (key, protocol) in [("ListenStream", "tcp"), ("ListenDatagram", "udp")] {
+            for address in values(text, key) {
+                let port = address.rsplit(':').next().unwrap();
+                ports.insert(format!("{port}/{protocol}"));
+            }
+        }
+    }
+    let exposed = instructions("EXPOSE").join(" ");
+    assert_eq!(exposed.split(' ').map(str::to_owned).collect::<BTreeSet<_>>(), ports);
+
+    let [entry] = &instructions("ENTRYPOINT")[..] else { panic!("one ENTRYPOINT") };
+    let [user] = &instructions("USER")[..] else { panic!("one USER") };
+    assert!(!user.starts_with('0') && user.contains(':'), "{user}");
+    assert!(file.contains(&format!("--uid {} ", user.split(':').next().unwrap())), "{user}");
+    for role in ROLES {
+        let unit = fs::read_to_string(root().join(format!("deploy/systemd/nigh-{role}.service")));
+        let command = values(&unit.unwrap(), "ExecStart")[0].to_owned();
+        let words: Vec<String> = serde_json::from_str(entry).unwrap();
+        assert_eq!(format!("{} {role}", words.join(" ")), command);
+    }
+    let check = file.lines().find(|line| line.starts_with("HEALTHCHECK")).unwrap();
+    let check: Vec<String> = serde_json::from_str(check.split("CMD ").nth(1).unwrap()).unwrap();
+    assert_eq!(check, ["/usr/bin/nigh", "ready"]);
+}
+
+/// The files of every command below `command`, as `man` names them.
+fn pages(command: &serde_json::Value, above: &str, into: &mut Vec<String>) {
+    let name = command["name"].as_str().unwrap();
+    let name = if above.is_empty() { name.to_owned() } else { format!("{above}-{name}") };
+    for below in command["commands"].as_array().unwrap() {
+        pages(below, &name, into);
+    }
+    into.push(name);
+}
+
 /// Makes the package of the program that tests run, and says where it is.
 fn package(dir: &Path) -> PathBuf {
     let (binary, out) = (binary::nigh(), dir.to_str().unwrap());
@@ -140,14 +185,18 @@ fn the_package_has_all_that_a_host_needs() {
         "usr/bin/nigh",
         "usr/lib/sysusers.d/nigh.conf",
         "usr/lib/tmpfiles.d/nigh.conf",
-        "usr/share/man/man1/nigh.1.gz",
-        "usr/share/man/man1/nigh-push.1.gz",
-        "usr/share/man/man1/nigh-serve.1.gz",
         "usr/share/bash-completion/completions/nigh",
         "usr/share/zsh/vendor-completions/_nigh",
         "usr/share/fish/vendor_completions.d/nigh.fish",
     ] {
         assert!(has(file), "{file} is not in\n{listed}");
+    }
+    let help = Command::new(binary::nigh()).args(["help", "--json"]).output().unwrap();
+    let mut commands = Vec::new();
+    pages(&serde_json::from_slice(&help.stdout).unwrap(), "", &mut commands);
+    assert!(commands.len() > 60, "{commands:?}");
+    for command in commands {
+        assert!(has(&format!("usr/share/man/man1/{command}.1.gz")), "{command}");
     }
     for (unit, _) in units() {
         assert!(has(&format!("lib/systemd/system/{unit}")), "{unit}");
