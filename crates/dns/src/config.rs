@@ -11,6 +11,8 @@ use nigh_proto::MachineName;
 use nigh_replica::ControlConfig;
 use serde::{Deserialize, Serialize};
 
+use crate::geo::{GeoError, GeoFile};
+
 /// The whole of `dns.toml`.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -91,6 +93,14 @@ pub struct GeoipConfig {
 impl Default for GeoipConfig {
     fn default() -> Self {
         Self { city: None, asn: None, reload_ms: 5_000, file_bytes_max: 1 << 30 }
+    }
+}
+
+impl GeoipConfig {
+    /// What is wrong with a file that is there. One that is not may still come. Blocking.
+    pub fn unusable_file(&self) -> Option<GeoError> {
+        let files = [&self.city, &self.asn].into_iter().flatten().filter(|path| path.exists());
+        files.map(|path| GeoFile::open(path, self.file_bytes_max)).find_map(Result::err)
     }
 }
 

@@ -97,6 +97,10 @@ impl Serve<'_> {
             return self.print_config(&config, &format!("# {} and the defaults.", path.display()));
         }
         if self.args.check {
+            if let Some(why) = config.unusable_file() {
+                let what = format!("{} names a file that cannot be used", path.display());
+                return Err(Failure::new(Exit::Invalid, what).why(why).code("value_invalid"));
+            }
             let report = serde_json::json!({ "config": path, "ok": true });
             self.console.result(&report, |_| format!("{} is valid", path.display()));
             return Ok(Exit::Ok);

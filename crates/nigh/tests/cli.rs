@@ -295,6 +295,23 @@ fn a_folder_after_preview_is_not_taken_for_its_name() {
 }
 
 #[test]
+fn a_geoip_file_that_cannot_be_used_is_found_before_it_is_in_use() {
+    let config = "state_dir = \"/tmp/x\"\nname = \"ns1\"\n[control]\nurl = \"https://c:8444\"\n\
+                  [geoip]\ncity = \"city.mmdb\"\n";
+    let dir = tree(&[("dns.toml", config)]);
+    let check = || nigh(&["serve", "dns", "--check", "--config", "dns.toml"], &[], dir.path());
+    assert_eq!(code(&check()), 0, "a file may come later");
+    let file = dir.path().join("city.mmdb");
+    nigh_testkit::geo_fixture::write_mmdb(&file).unwrap();
+    assert_eq!(code(&check()), 0, "{:?}", check());
+    let whole = std::fs::read(&file).unwrap();
+    std::fs::write(&file, &whole[..whole.len() / 2]).unwrap();
+    let output = check();
+    assert_eq!(code(&output), 6, "{output:?}");
+    assert!(stderr(&output).contains("city.mmdb is no whole MaxMind DB file"), "{output:?}");
+}
+
+#[test]
 fn a_configuration_to_begin_with_is_printed_without_a_file() {
     let dir = tree(&[]);
     for role in ["control", "edge", "dns"] {

@@ -28,6 +28,11 @@ pub(crate) trait RoleConfig: DeserializeOwned + Serialize + Send + 'static {
     fn ops(&self) -> &TcpListen;
     fn log(&self) -> &LogConfig;
     fn wrong(&self) -> Option<Wrong>;
+
+    /// Why a file that the configuration names, and that is there, cannot be used.
+    fn unusable_file(&self) -> Option<String> {
+        None
+    }
 }
 
 /// A value that cannot work.
@@ -47,7 +52,7 @@ enum Place {
 }
 
 macro_rules! role_config {
-    ($config:ty, $keys:expr, $error:ident => $place:expr) => {
+    ($config:ty, $keys:expr, $error:ident => $place:expr $(, $more:item)?) => {
         impl RoleConfig for $config {
             const KEYS: &'static [Key] = $keys;
 
@@ -66,6 +71,8 @@ macro_rules! role_config {
                 let error = logging::check(&self.log).err()?;
                 Some(Wrong { why: error.to_string(), place: Place::Key("log.filter") })
             }
+
+            $($more)?
         }
     };
 }
@@ -78,7 +85,9 @@ role_config!(ControlConfig, keys::CONTROL, error => match &error {
     InvalidConfig::Zone { zone, .. } => Place::Text(format!("\"{zone}\"")),
 });
 role_config!(EdgeConfig, keys::EDGE, error => Place::Key(error.key));
-role_config!(DnsConfig, keys::DNS, error => Place::Key(error.key));
+role_config!(DnsConfig, keys::DNS, error => Place::Key(error.key), fn unusable_file(&self) -> Option<String> {
+    self.geoip.unusable_file().map(|error| error.to_string())
+});
 
 /// Reads and checks a role's configuration.
 pub(crate) fn load<C: RoleConfig>(path: &Path, role: &str) -> Result<C, Failure> {
