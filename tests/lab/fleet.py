@@ -28,11 +28,11 @@ def check(holds, what):
         raise Failed(what)
 
 
-def run(*command, timeout=600, good=True, environment=None):
+def run(*command, timeout=600, good=True, environment=None, given=None):
     """Runs a program; its output. With `good`, a failure is one of the test."""
     done = subprocess.run(
         [str(word) for word in command], capture_output=True, text=True, timeout=timeout, check=False,
-        env={**os.environ, **(environment or {})},
+        env={**os.environ, **(environment or {})}, input=given,
     )
     if good and done.returncode != 0:
         raise Failed(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{tail(done.stdout + done.stderr)}")
@@ -71,6 +71,10 @@ def address(name):
     return net("ip", name)
 
 
+def address6(name):
+    return net("ip6", name)
+
+
 def enter(name, *command, **how):
     """As root on a host, with nothing of this side's environment."""
     return hosts("enter", name, "env", "-i", "HOME=/root", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", *command, **how)
@@ -86,6 +90,10 @@ def machines():
     return {machine["name"]: machine for machine in found}
 
 
+def version_of(name):
+    return enter(name, "dpkg-query", "--show", "--showformat=${Version}", "nigh").stdout
+
+
 def is_up(name):
     machine = machines().get(name)
     return machine is not None and machine["is_connected"] and machine["is_current"]
@@ -93,6 +101,17 @@ def is_up(name):
 
 def all_up(names=EDGES + SERVERS, within_s=60):
     eventually(f"all of {', '.join(names)} are up", within_s, lambda: all(is_up(name) for name in names))
+
+
+def inventory_with_nyc2(edit=lambda text: text):
+    """The inventory with one more edge, as its operator adds a line."""
+    text = (LAB / "inventory.yml").read_text()
+    line = next(line for line in text.splitlines() if line.strip().startswith("nyc1:"))
+    one_more = line.replace("nyc1", "nyc2").replace(address("nyc1"), address("nyc2")).replace(address6("nyc1"), address6("nyc2"))
+    text = text.replace(line, f"{line}\n{one_more}").replace("{{ inventory_dir }}/../.cache/lab/packages", str(CACHE / "packages"))
+    inventory = RUN / "with-nyc2.yml"
+    inventory.write_text(edit(text))
+    return inventory
 
 
 class Play:
@@ -175,15 +194,19 @@ class Visitors:
         return f"{self.total()} visits, served {served}, {fallbacks} by another address, slowest {slowest} ms"
 
 
-def visit(region):
-    """One visit by curl, through the resolver: the address that served."""
+def visit(region, family=4):
+    """One visit by curl, through the resolver: the text, and the address that served."""
     return run(
-        LAB / "net", "exec", f"client-{region}", "curl", "-sS", "--fail", "--max-time", "5", "--cacert", RUN / "ca.pem",
-        "--write-out", "\n%{remote_ip}", f"https://{HOST}/",
+        LAB / "net", "exec", f"client-{region}", "curl", f"-{family}", "-sS", "--fail", "--max-time", "5", "--cacert",
+        RUN / "ca.pem", "--write-out", "\n%{remote_ip}", f"https://{HOST}/",
     ).stdout.strip().rsplit("\n", 1)
 
 
+def ask(region, server, *words):
+    """What a server at an address answers to a visitor of the region, in short."""
+    return run(LAB / "net", "exec", f"client-{region}", "dig", "+short", "+tries=2", "+time=2", f"@{server}", HOST, *words).stdout.split()
+
+
 def answers(region, server=None):
-    """The addresses that a visitor's resolver, or a name server, answers with."""
-    words = ["dig", "+short", "+tries=2", "+time=2", f"@{address(server or 'resolver')}", HOST, "A"]
-    return run(LAB / "net", "exec", f"client-{region}", *words).stdout.split()
+    """The IPv4 addresses that a visitor's resolver, or a name server, answers with."""
+    return ask(region, address(server or "resolver"), "A")
