@@ -43,7 +43,7 @@ def an_inventory_that_cannot_work_changes_nothing():
         return inventory_with_nyc2(edit)
 
     def is_refused(inventory, words):
-        Play("site", "-i", inventory, "-e", "nigh_serial=100%", *version).bad(words)
+        Play("site", "-i", inventory, "--limit", "control,nyc2", *version).bad(words)
         check(enter("nyc2", "ls", "/etc").stdout.split().count("nigh") == 0, "something was written to a machine")
 
     is_refused(without(r"    nigh_regions:\n(      .*\n)+"), "and the inventory knows where no region is")
