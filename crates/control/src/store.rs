@@ -13,6 +13,7 @@ mod bucket_uploads;
 mod candidates;
 mod certificates;
 mod controls;
+mod documents;
 mod error;
 mod events;
 mod fleets;

@@ -8,7 +8,7 @@ use nigh_proto::{
 use super::{App, AppError, Expected};
 use crate::{
     config::QuotasConfig,
-    store::{Deed, ReleaseRow, SiteRow, Tally},
+    store::{Deed, ListedSite, ReleaseRow, SiteRow, Tally},
 };
 
 /// From here on it is worth a warning, in percent.
@@ -96,7 +96,9 @@ impl App {
         if !are_for_all && !tally.has_quotas {
             return Ok(Vec::new());
         }
-        for (site, releases_total) in self.store().sites_with_totals(are_for_all).await? {
+        for ListedSite { row: site, releases_total, .. } in
+            self.store().sites_with_totals(are_for_all).await?
+        {
             let quotas = self.quotas(&site);
             if !sees(&site.name) || quotas == SiteQuotas::default() {
                 continue;

@@ -72,6 +72,8 @@ pub enum StoreError {
     Sealed(#[from] WrongKey),
     #[error("the database holds {text:?} in column {column}, which this version cannot read")]
     Damaged { column: &'static str, text: String },
+    #[error("the database holds a row that this version cannot read")]
+    DamagedRow(#[source] serde_json::Error),
 }
 
 impl From<sqlx::Error> for StoreError {

@@ -4,15 +4,17 @@ use nigh_proto::{
     Digest, Host, ReleaseId, SiteName, Timestamp,
     api::{ReleaseState, SourceView},
 };
+use serde::{Deserialize, Deserializer};
 
 use super::{
     Store, StoreError, Tx,
+    documents::{documents, hex, object, time, time_optional, truth},
     row::signed,
-    sql::{Row, query},
+    sql::query,
 };
 
 /// A release.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(crate) struct ReleaseRow {
     pub id: ReleaseId,
     pub site: SiteName,
@@ -23,21 +25,29 @@ pub(crate) struct ReleaseRow {
     pub files_total: u64,
     pub bytes_total: u64,
     pub message: Option<String>,
+    #[serde(deserialize_with = "source")]
     pub source: Option<SourceView>,
     pub pushed_by: Option<String>,
+    #[serde(deserialize_with = "time")]
     pub created_at: Timestamp,
+    #[serde(deserialize_with = "time_optional")]
     pub finalized_at: Option<Timestamp>,
     /// When edges were last told to stage it.
+    #[serde(deserialize_with = "time_optional")]
     pub staging_at: Option<Timestamp>,
     /// Whether it goes live as soon as edges have staged it.
+    #[serde(deserialize_with = "truth")]
     pub goes_live: bool,
+    #[serde(deserialize_with = "time_optional")]
     pub activated_at: Option<Timestamp>,
     /// The revision that made it live.
     pub live_revision: Option<u64>,
     /// Until when its immutable files stay reachable after it was superseded.
+    #[serde(deserialize_with = "time_optional")]
     pub grace_until: Option<Timestamp>,
     /// The host of its own, for a preview.
     pub preview_host: Option<Host>,
+    #[serde(deserialize_with = "time_optional")]
     pub preview_expires_at: Option<Timestamp>,
     pub failure: Option<String>,
 }
@@ -50,51 +60,40 @@ pub(crate) struct ReleaseFilter {
     pub before: Option<String>,
 }
 
-/// Every state, for reading its word back.
-const STATES: [ReleaseState; 8] = [
-    ReleaseState::Uploading,
-    ReleaseState::Staging,
-    ReleaseState::Staged,
-    ReleaseState::Active,
-    ReleaseState::Preview,
-    ReleaseState::Superseded,
-    ReleaseState::Expired,
-    ReleaseState::Failed,
-];
-
-/// The state that a word stands for.
-pub(crate) fn state_of(label: &str) -> Option<ReleaseState> {
-    STATES.into_iter().find(|state| state.label() == label)
+/// What a [`ReleaseRow`] is read from.
+macro_rules! release {
+    ($database:ident) => {
+        concat!(
+            object!($database),
+            "('id', id, 'site', site, 'state', state, 'manifest', ",
+            hex!($database, "manifest"),
+            ", 'rules', ",
+            hex!($database, "rules"),
+            ", 'variants', ",
+            hex!($database, "variants"),
+            ", 'files_total', files_total, 'bytes_total', bytes_total, 'message', message, \
+             'source', source, 'pushed_by', pushed_by, 'created_at', created_at, \
+             'finalized_at', finalized_at, 'staging_at', staging_at, 'goes_live', goes_live, \
+             'activated_at', activated_at, 'live_revision', live_revision, \
+             'grace_until', grace_until, 'preview_host', preview_host, \
+             'preview_expires_at', preview_expires_at, 'failure', failure)"
+        )
+    };
 }
 
-impl ReleaseRow {
-    pub(super) fn read(row: &Row) -> Result<Self, StoreError> {
-        let state: String = row.get("state")?;
-        let source: Option<String> = row.get("source")?;
-        Ok(Self {
-            id: row.parse("id")?,
-            site: row.parse("site")?,
-            state: state_of(&state).ok_or(StoreError::Damaged { column: "state", text: state })?,
-            manifest: row.digest("manifest")?,
-            rules: row.digest("rules")?,
-            variants: row.digest_optional("variants")?,
-            files_total: row.number("files_total")?,
-            bytes_total: row.number("bytes_total")?,
-            message: row.get("message")?,
-            source: source.and_then(|text| serde_json::from_str(&text).ok()),
-            pushed_by: row.get("pushed_by")?,
-            created_at: row.time("created_at")?,
-            finalized_at: row.time_optional("finalized_at")?,
-            staging_at: row.time_optional("staging_at")?,
-            goes_live: row.get("goes_live")?,
-            activated_at: row.time_optional("activated_at")?,
-            live_revision: row.get::<Option<i64>>("live_revision")?.map(i64::unsigned_abs),
-            grace_until: row.time_optional("grace_until")?,
-            preview_host: row.parse_optional("preview_host")?,
-            preview_expires_at: row.time_optional("preview_expires_at")?,
-            failure: row.get("failure")?,
-        })
-    }
+/// The releases that a `SELECT * FROM releases` finds.
+macro_rules! releases {
+    ($from:literal $(,)?) => {
+        documents!(release, $from)
+    };
+}
+
+pub(super) use {release, releases};
+
+/// A text in a table that is JSON itself; one of another version counts as none.
+fn source<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SourceView>, D::Error> {
+    let text = Option::<String>::deserialize(from)?;
+    Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
 }
 
 impl ReleaseRow {
@@ -124,12 +123,11 @@ impl Store {
         site: &SiteName,
         suffix: &str,
     ) -> Result<Vec<ReleaseRow>, StoreError> {
-        let rows = query("SELECT * FROM releases WHERE site = $1 AND id LIKE $2 LIMIT 2")
+        releases!("SELECT * FROM releases WHERE site = $1 AND id LIKE $2 LIMIT 2")
             .bind(site.as_str())
             .bind(format!("%{suffix}"))
-            .fetch_all(&self.reader)
-            .await?;
-        rows.iter().map(ReleaseRow::read).collect()
+            .documents(&self.reader)
+            .await
     }
 
     /// At most `limit` releases of a site, newest first.
@@ -139,26 +137,25 @@ impl Store {
         filter: &ReleaseFilter,
         limit: u32,
     ) -> Result<Vec<ReleaseRow>, StoreError> {
-        let rows = query(
+        releases!(
             "SELECT * FROM releases WHERE site = $1 AND ($2 IS NULL OR state = $2) \
-             AND ($3 IS NULL OR id < $3) ORDER BY id DESC LIMIT $4",
+             AND ($3 IS NULL OR id < $3) ORDER BY id DESC LIMIT $4"
         )
         .bind(site.as_str())
         .bind(filter.state.map(ReleaseState::label))
         .bind(filter.before.as_deref())
         .bind(i64::from(limit))
-        .fetch_all(&self.reader)
-        .await?;
-        rows.iter().map(ReleaseRow::read).collect()
+        .documents(&self.reader)
+        .await
     }
 
     /// One release of any site.
     pub(crate) async fn release(&self, id: &ReleaseId) -> Result<Option<ReleaseRow>, StoreError> {
-        let row = query("SELECT * FROM releases WHERE id = $1")
+        let found = releases!("SELECT * FROM releases WHERE id = $1")
             .bind(id.as_str())
-            .fetch_optional(&self.reader)
+            .documents(&self.reader)
             .await?;
-        row.map(|row| ReleaseRow::read(&row)).transpose()
+        Ok(found.into_iter().next())
     }
 
     /// At most `limit` releases of all sites before the id `before`, newest first.
@@ -167,19 +164,16 @@ impl Store {
         before: Option<&str>,
         limit: u32,
     ) -> Result<Vec<ReleaseRow>, StoreError> {
-        let rows =
-            query("SELECT * FROM releases WHERE ($1 IS NULL OR id < $1) ORDER BY id DESC LIMIT $2")
-                .bind(before)
-                .bind(i64::from(limit))
-                .fetch_all(&self.reader)
-                .await?;
-        rows.iter().map(ReleaseRow::read).collect()
+        releases!("SELECT * FROM releases WHERE ($1 IS NULL OR id < $1) ORDER BY id DESC LIMIT $2")
+            .bind(before)
+            .bind(i64::from(limit))
+            .documents(&self.reader)
+            .await
     }
 
     /// Every release of every site, oldest first: what expiry and collection look at.
     pub(crate) async fn all_releases(&self) -> Result<Vec<ReleaseRow>, StoreError> {
-        let rows = query("SELECT * FROM releases ORDER BY id").fetch_all(&self.reader).await?;
-        rows.iter().map(ReleaseRow::read).collect()
+        releases!("SELECT * FROM releases ORDER BY id").documents(&self.reader).await
     }
 
     /// How many releases a site has.
@@ -198,11 +192,11 @@ impl Tx {
         &mut self,
         id: &ReleaseId,
     ) -> Result<Option<ReleaseRow>, StoreError> {
-        let row = query("SELECT * FROM releases WHERE id = $1")
+        let found = releases!("SELECT * FROM releases WHERE id = $1")
             .bind(id.as_str())
-            .fetch_optional(&mut self.on)
+            .documents(&mut self.on)
             .await?;
-        row.map(|row| ReleaseRow::read(&row)).transpose()
+        Ok(found.into_iter().next())
     }
 
     /// The releases of a site in `state`, newest first.
@@ -211,12 +205,11 @@ impl Tx {
         site: &SiteName,
         state: ReleaseState,
     ) -> Result<Vec<ReleaseRow>, StoreError> {
-        let rows = query("SELECT * FROM releases WHERE site = $1 AND state = $2 ORDER BY id DESC")
+        releases!("SELECT * FROM releases WHERE site = $1 AND state = $2 ORDER BY id DESC")
             .bind(site.as_str())
             .bind(state.label())
-            .fetch_all(&mut self.on)
-            .await?;
-        rows.iter().map(ReleaseRow::read).collect()
+            .documents(&mut self.on)
+            .await
     }
 
     pub(crate) async fn insert_release(&mut self, row: &ReleaseRow) -> Result<(), StoreError> {

@@ -13,10 +13,6 @@ impl Row {
         Ok(u64::try_from(self.get::<i64>(column)?).unwrap_or(0))
     }
 
-    pub(super) fn number_optional(&self, column: &'static str) -> Result<Option<u64>, StoreError> {
-        Ok(self.get::<Option<i64>>(column)?.map(|number| u64::try_from(number).unwrap_or(0)))
-    }
-
     pub(super) fn parse<T: FromStr>(&self, column: &'static str) -> Result<T, StoreError> {
         let text: String = self.get(column)?;
         text.parse().map_err(|_| StoreError::Damaged { column, text })

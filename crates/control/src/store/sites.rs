@@ -1,17 +1,20 @@
 //! Which sites are there, and which hosts do they answer to?
 
 use nigh_proto::{Host, ReleaseId, SiteName, Timestamp, api::SiteQuotas};
+use serde::{Deserialize, Deserializer, de};
 
 use super::{
     Store, StoreError, Tx,
+    documents::{documents, object, time},
     row::signed,
     sql::{Row, query},
 };
 
 /// A site.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct SiteRow {
     pub name: SiteName,
+    #[serde(deserialize_with = "time")]
     pub created_at: Timestamp,
     pub active: Option<ReleaseId>,
     /// How often its settings or hosts were changed.
@@ -20,27 +23,47 @@ pub(crate) struct SiteRow {
 }
 
 /// A site with what people are shown beside it, as of one moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct ListedSite {
     pub row: SiteRow,
     /// The default one first.
+    #[serde(deserialize_with = "hosts")]
     pub hosts: Vec<Host>,
     pub releases_total: u64,
 }
 
-/// What a [`ListedSite`] is read from: one statement, since every statement costs SQLite's reader
-/// a switch of threads. No host has a comma.
-macro_rules! listed {
-    ($rest:literal) => {
+/// What a [`SiteRow`] is read from.
+macro_rules! site {
+    ($database:ident) => {
         concat!(
-            "SELECT name, created_at, active, edits, files_max, bytes_max, releases_max, \
-             (SELECT string_agg(host, ',' ORDER BY is_default DESC, host) FROM hosts \
-             WHERE hosts.site = sites.name) AS hosts, \
-             (SELECT count(*) FROM releases WHERE releases.site = sites.name) AS releases_total \
-             FROM sites WHERE ",
-            $rest
+            object!($database),
+            "('name', name, 'created_at', created_at, 'active', active, 'edits', edits, 'quotas', ",
+            object!($database),
+            "('files_max', files_max, 'bytes_max', bytes_max, 'releases_max', releases_max))"
         )
     };
+}
+
+/// What a [`ListedSite`] is read from. No host has a comma.
+macro_rules! listed_site {
+    ($database:ident) => {
+        concat!(
+            object!($database),
+            "('row', ",
+            site!($database),
+            ", 'hosts', (SELECT string_agg(host, ',' ORDER BY is_default DESC, host) FROM hosts \
+             WHERE hosts.site = found.name), \
+             'releases_total', (SELECT count(*) FROM releases WHERE releases.site = found.name))"
+        )
+    };
+}
+
+pub(super) use site;
+
+fn hosts<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Host>, D::Error> {
+    let hosts = Option::<String>::deserialize(from)?;
+    let hosts = hosts.iter().flat_map(|hosts| hosts.split(','));
+    hosts.map(|host| host.parse().map_err(de::Error::custom)).collect()
 }
 
 /// A host of a site.
@@ -49,37 +72,6 @@ pub(crate) struct HostRow {
     pub host: Host,
     pub site: SiteName,
     pub is_default: bool,
-}
-
-impl SiteRow {
-    pub(super) fn read(row: &Row) -> Result<Self, StoreError> {
-        Ok(Self {
-            name: row.parse("name")?,
-            created_at: row.time("created_at")?,
-            active: row.parse_optional("active")?,
-            edits: row.number("edits")?,
-            quotas: SiteQuotas {
-                files_max: row.number_optional("files_max")?,
-                bytes_max: row.number_optional("bytes_max")?,
-                releases_max: row.number_optional("releases_max")?,
-            },
-        })
-    }
-}
-
-impl ListedSite {
-    fn read(row: &Row) -> Result<Self, StoreError> {
-        let hosts: Option<String> = row.get("hosts")?;
-        let damaged = |text: &str| StoreError::Damaged { column: "host", text: text.to_owned() };
-        let hosts = hosts.iter().flat_map(|hosts| hosts.split(','));
-        Ok(Self {
-            row: SiteRow::read(row)?,
-            hosts: hosts
-                .map(|host| host.parse().map_err(|_| damaged(host)))
-                .collect::<Result<_, _>>()?,
-            releases_total: row.number("releases_total")?,
-        })
-    }
 }
 
 impl HostRow {
@@ -94,11 +86,11 @@ impl HostRow {
 
 impl Store {
     pub(crate) async fn site(&self, name: &SiteName) -> Result<Option<SiteRow>, StoreError> {
-        let row = query("SELECT * FROM sites WHERE name = $1")
+        let found = documents!(site, "SELECT * FROM sites WHERE name = $1")
             .bind(name.as_str())
-            .fetch_optional(&self.reader)
+            .documents(&self.reader)
             .await?;
-        row.map(|row| SiteRow::read(&row)).transpose()
+        Ok(found.into_iter().next())
     }
 
     /// A site as it is shown.
@@ -106,9 +98,11 @@ impl Store {
         &self,
         name: &SiteName,
     ) -> Result<Option<ListedSite>, StoreError> {
-        let row =
-            query(listed!("name = $1")).bind(name.as_str()).fetch_optional(&self.reader).await?;
-        row.map(|row| ListedSite::read(&row)).transpose()
+        let found = documents!(listed_site, "SELECT * FROM sites WHERE name = $1")
+            .bind(name.as_str())
+            .documents(&self.reader)
+            .await?;
+        Ok(found.into_iter().next())
     }
 
     /// At most `limit` sites after the name `after`, by name: of those that begin with `prefix`,
@@ -123,33 +117,32 @@ impl Store {
         let names: Vec<&str> = among.iter().map(SiteName::as_str).collect();
         // A site's name has no comma, so that a list of names is one text.
         let among = if names.is_empty() { String::new() } else { format!(",{},", names.join(",")) };
-        let rows = query(listed!(
-            "name > $1 AND substr(name, 1, length($2)) = $2 \
+        documents!(
+            listed_site,
+            "SELECT * FROM sites WHERE name > $1 AND substr(name, 1, length($2)) = $2 \
              AND ($3 = '' OR $3 LIKE '%,' || name || ',%') ORDER BY name LIMIT $4"
-        ))
+        )
         .bind(after)
         .bind(prefix)
         .bind(among)
         .bind(i64::from(limit))
-        .fetch_all(&self.reader)
-        .await?;
-        rows.iter().map(ListedSite::read).collect()
+        .documents(&self.reader)
+        .await
     }
 
     /// Sites with quotas of their own, or all, and how many releases they have.
     pub(crate) async fn sites_with_totals(
         &self,
         is_for_all: bool,
-    ) -> Result<Vec<(SiteRow, u64)>, StoreError> {
-        let rows = query(
-            "SELECT sites.*, (SELECT count(*) FROM releases WHERE releases.site = sites.name) \
-             AS releases_total FROM sites WHERE $1 OR files_max IS NOT NULL \
+    ) -> Result<Vec<ListedSite>, StoreError> {
+        documents!(
+            listed_site,
+            "SELECT * FROM sites WHERE $1 OR files_max IS NOT NULL \
              OR bytes_max IS NOT NULL OR releases_max IS NOT NULL ORDER BY name",
         )
         .bind(is_for_all)
-        .fetch_all(&self.reader)
-        .await?;
-        rows.iter().map(|row| Ok((SiteRow::read(row)?, row.number("releases_total")?))).collect()
+        .documents(&self.reader)
+        .await
     }
 
     /// The hosts of a site, the default one first.
@@ -168,11 +161,11 @@ impl Store {
 impl Tx {
     /// The site as this transaction sees it.
     pub(crate) async fn site(&mut self, name: &SiteName) -> Result<Option<SiteRow>, StoreError> {
-        let row = query("SELECT * FROM sites WHERE name = $1")
+        let found = documents!(site, "SELECT * FROM sites WHERE name = $1")
             .bind(name.as_str())
-            .fetch_optional(&mut self.on)
+            .documents(&mut self.on)
             .await?;
-        row.map(|row| SiteRow::read(&row)).transpose()
+        Ok(found.into_iter().next())
     }
 
     pub(crate) async fn insert_site(

@@ -122,29 +122,35 @@ values! {
 #[derive(Debug)]
 pub(super) struct Query {
     sql: SqlStr,
+    /// What PostgreSQL is asked instead, where the two have no words in common.
+    postgres: Option<SqlStr>,
     values: Vec<Value>,
 }
 
 /// Begins a statement.
 pub(super) fn query(sql: impl SqlSafeStr) -> Query {
-    Query { sql: sql.into_sql_str(), values: Vec::new() }
+    Query { sql: sql.into_sql_str(), postgres: None, values: Vec::new() }
+}
+
+/// Begins a statement that each database is asked in words of its own.
+pub(super) fn query_each(sqlite: &'static str, postgres: &'static str) -> Query {
+    Query { postgres: Some(postgres.into_sql_str()), ..query(sqlite) }
 }
 
 /// The statement for one driver.
 macro_rules! prepared {
     (Sqlite, $query:expr) => {{
         // The lock of the state directory keeps other programs from changing this schema.
-        prepared!($query, true)
+        prepared!($query.sql, $query.values, true)
     }};
     (Postgres, $query:expr) => {{
         // PostgreSQL refuses a prepared `SELECT *` for good once a newer control added a column.
-        let is_kept = !$query.sql.as_str().contains('*');
-        prepared!($query, is_kept)
+        let is_kept = $query.postgres.is_some() || !$query.sql.as_str().contains('*');
+        prepared!($query.postgres.unwrap_or($query.sql), $query.values, is_kept)
     }};
-    ($query:expr, $is_kept:expr) => {{
-        let Query { sql, values } = $query;
-        let query = sqlx::query(sql).persistent($is_kept);
-        values.into_iter().fold(query, |query, value| match value {
+    ($sql:expr, $values:expr, $is_kept:expr) => {{
+        let query = sqlx::query($sql).persistent($is_kept);
+        $values.into_iter().fold(query, |query, value| match value {
             Value::Bool(value) => query.bind(value),
             Value::Int(value) => query.bind(value),
             Value::Text(value) => query.bind(value),

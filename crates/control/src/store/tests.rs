@@ -1,4 +1,7 @@
-use nigh_proto::Timestamp;
+use nigh_proto::{
+    Timestamp,
+    api::{ReleaseState, SiteQuotas, SourceView},
+};
 use nigh_testkit::postgres::{Database, DatabaseKind};
 
 use super::*;
@@ -178,5 +181,107 @@ async fn a_claim_of_a_key_lasts_as_long_as_it_is_renewed() {
         store.keep_answer(&id, second, &answer).await.unwrap();
         store.renew_claim(&id, second, start.plus_ms(60_000)).await.unwrap();
         assert_eq!(claim(50_000).await, Claim::Answered(answer));
+    }
+}
+
+#[tokio::test]
+async fn sites_and_releases_are_read_as_they_were_written() {
+    for place in Place::each() {
+        let store = place.open().await;
+        let at = Timestamp::from_unix_ms;
+        let site: nigh_proto::SiteName = "docs".parse().unwrap();
+        let quotas =
+            SiteQuotas { files_max: Some(7), bytes_max: None, releases_max: Some(1 << 53) };
+        // What JSON writes otherwise than a table does.
+        let message = "\u{1}\"a\\b\" 'c' \n\u{1f30d}, [null]";
+        let bare = ReleaseRow {
+            id: nigh_proto::ReleaseId::new(1, [0; 10]),
+            site: site.clone(),
+            state: ReleaseState::Uploading,
+            manifest: Digest::of(b"manifest"),
+            rules: Digest::of(b"rules"),
+            variants: None,
+            files_total: 0,
+            bytes_total: i64::MAX.unsigned_abs(),
+            message: None,
+            source: None,
+            pushed_by: None,
+            created_at: at(-1),
+            finalized_at: None,
+            staging_at: None,
+            goes_live: false,
+            activated_at: None,
+            live_revision: None,
+            grace_until: None,
+            preview_host: None,
+            preview_expires_at: None,
+            failure: None,
+        };
+        let full = ReleaseRow {
+            id: nigh_proto::ReleaseId::new(2, [0; 10]),
+            state: ReleaseState::Active,
+            variants: Some(Digest::of(b"variants")),
+            message: Some(message.to_owned()),
+            source: Some(SourceView {
+                commit: Some("1\"2".to_owned()),
+                branch: None,
+                is_dirty: true,
+            }),
+            pushed_by: Some(String::new()),
+            finalized_at: Some(at(2)),
+            staging_at: Some(at(3)),
+            goes_live: true,
+            activated_at: Some(at(4)),
+            live_revision: Some(5),
+            grace_until: Some(at(6)),
+            preview_host: Some("preview.example.com".parse().unwrap()),
+            preview_expires_at: Some(at(7)),
+            failure: Some(message.to_owned()),
+            ..bare.clone()
+        };
+        let hosts = ["z.example.com", "a.example.com", "b.example.com"];
+        let mut tx = store.begin().await.unwrap();
+        tx.insert_site(&site, at(1)).await.unwrap();
+        tx.set_quotas(&site, &quotas).await.unwrap();
+        for (host, is_default) in hosts.into_iter().zip([true, false, false]) {
+            let row = HostRow { host: host.parse().unwrap(), site: site.clone(), is_default };
+            tx.insert_host(&row, at(1)).await.unwrap();
+        }
+        for row in [&full, &bare] {
+            tx.insert_release(row).await.unwrap();
+            tx.update_release(row).await.unwrap();
+        }
+        tx.insert_site(&"empty".parse().unwrap(), at(1)).await.unwrap();
+        tx.commit().await.unwrap();
+
+        let newest_first = [full.clone(), bare.clone()];
+        let all = ReleaseFilter::default();
+        assert_eq!(store.releases(&site, &all, 9).await.unwrap(), newest_first);
+        assert_eq!(store.releases(&site, &all, 1).await.unwrap(), newest_first[..1]);
+        assert_eq!(store.newest_releases(None, 9).await.unwrap(), newest_first);
+        assert_eq!(store.all_releases().await.unwrap(), [bare.clone(), full.clone()]);
+        assert_eq!(store.release(&bare.id).await.unwrap(), Some(bare));
+        assert_eq!(store.releases(&"empty".parse().unwrap(), &all, 9).await.unwrap(), []);
+        let listed = store.sites("", "", &[], 9).await.unwrap();
+        let names: Vec<_> = listed.iter().map(|listed| listed.row.name.as_str()).collect();
+        assert_eq!(names, ["docs", "empty"]);
+        assert_eq!(listed[0].row.quotas, quotas);
+        assert_eq!(listed[0].hosts, hosts.map(|host| host.parse().unwrap()));
+        assert_eq!((listed[0].releases_total, listed[1].releases_total), (2, 0));
+        assert_eq!(listed[1].hosts, []);
+        assert_eq!(store.world().await.unwrap().sites[0].releases, [full]);
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_is_not_taken_for_none() {
+    for place in Place::each() {
+        let store = place.open().await;
+        let mut tx = store.begin().await.unwrap();
+        tx.insert_site(&"docs".parse().unwrap(), Timestamp::default()).await.unwrap();
+        query("UPDATE sites SET active = 'no release'").execute(&mut tx.on).await.unwrap();
+        tx.commit().await.unwrap();
+        let read = store.sites("", "", &[], 9).await;
+        assert!(matches!(read, Err(StoreError::DamagedRow(_))), "{read:?}");
     }
 }

@@ -6,7 +6,11 @@ use nigh_proto::SiteName;
 
 use super::{
     AuthorityRow, CandidateRow, CertificateRow, ChallengeRow, HostRow, MachineRow, ReleaseRow,
-    SettledRow, SiteRow, Store, StoreError, TicketKeyRow, sql::query,
+    SettledRow, SiteRow, Store, StoreError, TicketKeyRow,
+    documents::{documents, hex, object},
+    releases::{release, releases},
+    sites::site,
+    sql::query,
 };
 use crate::fleet::{Site, World};
 
@@ -21,8 +25,8 @@ impl Store {
         let settled =
             query("SELECT fleet, revision FROM settled_fleets").fetch_all(&mut tx).await?;
         let mut sites: BTreeMap<SiteName, Site> = BTreeMap::new();
-        for row in &query("SELECT * FROM sites").fetch_all(&mut tx).await? {
-            let SiteRow { name, active, .. } = SiteRow::read(row)?;
+        let rows: Vec<SiteRow> = documents!(site, "SELECT * FROM sites").documents(&mut tx).await?;
+        for SiteRow { name, active, .. } in rows {
             sites.insert(name.clone(), Site::new(name, active));
         }
         let hosts = query("SELECT * FROM hosts ORDER BY is_default DESC, host");
@@ -32,12 +36,13 @@ impl Store {
                 site.hosts.push(row.host);
             }
         }
-        let releases = query(
+        let releases: Vec<ReleaseRow> = releases!(
             "SELECT * FROM releases WHERE state IN \
-             ('staging', 'staged', 'active', 'preview', 'superseded') ORDER BY id DESC",
-        );
-        for row in &releases.fetch_all(&mut tx).await? {
-            let row = ReleaseRow::read(row)?;
+             ('staging', 'staged', 'active', 'preview', 'superseded') ORDER BY id DESC"
+        )
+        .documents(&mut tx)
+        .await?;
+        for row in releases {
             if let Some(site) = sites.get_mut(&row.site) {
                 site.releases.push(row);
             }
