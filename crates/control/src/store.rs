@@ -3,6 +3,7 @@
 //! The only place with SQL. Every query is a method with typed arguments and rows; which of them
 //! belong together is decided in `app`, which opens a [`Tx`], calls its methods and commits. The
 //! SQL keeps to what SQLite and PostgreSQL share: `$1` parameters, `ON CONFLICT`, no text dates.
+//! Only lists, which `documents` reads as JSON, name functions of each.
 
 mod acme;
 mod audit;

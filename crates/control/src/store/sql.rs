@@ -2,7 +2,8 @@
 //!
 //! SQLite and PostgreSQL have drivers with types of their own. A [`Query`] keeps the statement and
 //! its values until it is known which of them answers; a [`Row`] is read the same way whichever
-//! did. Statements keep to what both understand: `$1` parameters, `ON CONFLICT`, `RETURNING`.
+//! did. Statements keep to what both understand: `$1` parameters, `ON CONFLICT`, `RETURNING`; where
+//! they have no words in common, there is one for [each](query_each).
 
 use futures_util::{StreamExt as _, stream::BoxStream};
 use sqlx::{
