@@ -123,7 +123,7 @@ class Play:
         self.took_s = time.monotonic() - began
         self.text = done.stdout + done.stderr
         with (RUN / "plays.log").open("a") as log:
-            print(f"$ play {name} {' '.join(words)}", self.text, sep="\n", file=log)
+            print(f"$ play {name} {' '.join(map(str, words))}", self.text, sep="\n", file=log)
         self.is_good = done.returncode == 0
         self.changed = {
             host: int(count) for host, count in re.findall(r"^(\S+) +: ok=\d+ +changed=(\d+)", self.text, re.MULTILINE)
