@@ -5,7 +5,8 @@
 //! which edges are left out of a site's answers, `progress` how far each edge is with a release and
 //! `board` what of it is new to a waiting person, `held` which machines are told nothing, `state`
 //! what each is told, and `edition` what of it is news to one. `sense` keeps of a report what can be
-//! true. All of it is pure; `reconcile` and `machines` act on it.
+//! true, `starts` tells two machines of one identity apart. All of it is pure; `reconcile` and
+//! `machines` act on it.
 
 pub(crate) mod activation;
 pub(crate) mod board;
@@ -16,6 +17,7 @@ pub(crate) mod offers;
 pub(crate) mod presence;
 pub(crate) mod progress;
 pub(crate) mod sense;
+pub(crate) mod starts;
 pub(crate) mod state;
 pub(crate) mod takeover;
 pub(crate) mod wanted;

@@ -14,7 +14,8 @@ use nigh_proto::{
     report::{AWAY_AFTER_MS, CertificateReport, Credentials, Health, Report, Sequel, SiteReport},
     state::Holding,
 };
-use serde::{Deserialize, Serialize};
+
+use super::starts::Starts;
 
 /// Whether a machine takes part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,36 +64,6 @@ pub(crate) struct Status {
     pub certificates: Vec<CertificateReport>,
     /// Why it was turned away since it was last let in.
     pub mismatch: Option<Mismatch>,
-}
-
-/// The starts of a machine in the order in which they came to count, the newest last. Each is a number
-/// that the machine drew.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Starts {
-    /// At most [`STARTS_MAX`].
-    instances: Vec<u64>,
-    /// Rises with every one that takes the place of another.
-    order: i64,
-}
-
-impl Starts {
-    /// The same with `instance` as the newest.
-    pub(crate) fn with(mut self, instance: u64) -> Self {
-        self.instances.retain(|known| *known != instance);
-        self.instances.push(instance);
-        self.instances.drain(..self.instances.len().saturating_sub(STARTS_MAX));
-        self.order += 1;
-        self
-    }
-
-    fn newest(&self) -> Option<u64> {
-        self.instances.last().copied()
-    }
-
-    /// Whether another one came after `instance`: that is a copy, or of before a restart.
-    fn is_superseded(&self, instance: u64) -> bool {
-        self.newest() != Some(instance) && self.instances.contains(&instance)
-    }
 }
 
 /// What a start of a machine is among those that were seen.
@@ -146,9 +117,6 @@ pub(crate) struct News {
     pub everything: bool,
 }
 
-/// A machine that starts more often than this while an older start of it talks still is in trouble
-/// of another kind.
-const STARTS_MAX: usize = 17;
 /// A copy that was not heard of for so long is gone.
 const COPY_GONE: Duration = Duration::from_secs(10 * 60);
 /// How often other controls are told of a copy that goes on talking.
@@ -227,7 +195,7 @@ impl Statuses {
     /// than what is known changes nothing.
     pub(crate) fn started(&mut self, name: &MachineName, starts: Starts) {
         let status = self.machines.entry(name.clone()).or_default();
-        if starts.order <= status.starts.order {
+        if !starts.is_after(&status.starts) {
             return;
         }
         if starts.newest() != status.starts.newest() {
@@ -548,10 +516,6 @@ mod tests {
         // With the newest gone the other one is all there is.
         let later = after(start, AWAY_AFTER_MS);
         assert!(counts(&mut statuses, 1, later));
-        for instance in 3..1000 {
-            assert!(counts(&mut statuses, instance, later));
-        }
-        assert_eq!(statuses.starts(&edge).instances.len(), STARTS_MAX);
     }
 
     #[test]

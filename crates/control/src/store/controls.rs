@@ -17,7 +17,7 @@ use super::{
     MachineRow, Store, StoreError,
     sql::{Connection, Pool, Row, query},
 };
-use crate::fleet::presence::Starts;
+use crate::fleet::starts::Starts;
 
 /// Payload: the revision that was committed.
 const REVISIONS: &str = "nigh_revisions";
