@@ -5,6 +5,7 @@ use nigh_proto::{
 use nigh_testkit::postgres::{Database, DatabaseKind};
 
 use super::*;
+use crate::fleet::fixture;
 
 /// A database of each kind that control works on, empty.
 struct Place {
@@ -195,30 +196,13 @@ async fn sites_and_releases_are_read_as_they_were_written() {
         // What JSON writes otherwise than a table does.
         let message = "\u{1}\"a\\b\" 'c' \n\u{1f30d}, [null]";
         let bare = ReleaseRow {
-            id: nigh_proto::ReleaseId::new(1, [0; 10]),
-            site: site.clone(),
-            state: ReleaseState::Uploading,
-            manifest: Digest::of(b"manifest"),
-            rules: Digest::of(b"rules"),
-            variants: None,
-            files_total: 0,
             bytes_total: i64::MAX.unsigned_abs(),
-            message: None,
-            source: None,
-            pushed_by: None,
             created_at: at(-1),
-            finalized_at: None,
-            staging_at: None,
             goes_live: false,
-            activated_at: None,
-            live_revision: None,
-            grace_until: None,
-            preview_host: None,
-            preview_expires_at: None,
-            failure: None,
+            ..fixture::release_row(1, ReleaseState::Uploading)
         };
         let full = ReleaseRow {
-            id: nigh_proto::ReleaseId::new(2, [0; 10]),
+            id: fixture::release(2),
             state: ReleaseState::Active,
             variants: Some(Digest::of(b"variants")),
             message: Some(message.to_owned()),
