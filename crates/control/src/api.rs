@@ -2,8 +2,8 @@
 //!
 //! `router` is the flat list of every route, with its description. A handler is: who, may they, do
 //! it, show it; the verbs are in `app`. `caller` finds out who, `problem` is the one place where
-//! errors become answers, `body` takes bodies in with a bound, `json` reads them, `parameters`
-//! looks at queries and header fields.
+//! errors become answers, `body` takes bodies in with a bound, `json` reads them, `segments`
+//! takes paths apart, `parameters` looks at queries and header fields.
 
 mod audit;
 mod backup;
@@ -26,6 +26,7 @@ mod parameters;
 pub(crate) mod problem;
 mod releases;
 mod router;
+mod segments;
 mod sites;
 mod status;
 mod takeover;
@@ -37,4 +38,5 @@ pub(crate) use body::{Large, OfMachine, expect_media_type};
 pub(crate) use page::Params;
 #[cfg(test)]
 pub(crate) use router::description;
-pub(crate) use router::{Segments, guard, router};
+pub(crate) use router::{guard, router};
+pub(crate) use segments::Segments;

@@ -67,7 +67,7 @@ pub(crate) use begin::Begun;
 pub(crate) use certificates::AcmeBoard;
 pub(crate) use error::AppError;
 pub(crate) use events::EventFilter;
-pub(crate) use expected::Expected;
+pub(crate) use expected::{Expected, with_live};
 pub(crate) use prune::surplus;
 pub(crate) use takeover::Counted;
 pub(crate) use tokens::Secret;

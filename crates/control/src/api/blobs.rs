@@ -21,7 +21,7 @@ use super::{
     body::{expect_media_type, too_large},
     caller::Caller,
     problem::Refusal,
-    router::Segments,
+    segments::Segments,
 };
 use crate::{
     app::App,

@@ -12,27 +12,9 @@ use super::{
     caller::Caller,
     page::{Paged, Paging, Params},
     problem::Refusal,
-    router::Segments,
+    segments::{CertificateId, Segments},
 };
 use crate::{app::App, certificates::covers};
-
-/// The id of a certificate, as a segment of a path.
-#[derive(Clone, Debug)]
-pub(crate) struct CertificateId(String);
-
-impl std::str::FromStr for CertificateId {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let is_id = (1..=300).contains(&text.len())
-            && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
-        if is_id {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err("this is no certificate's id".to_owned())
-        }
-    }
-}
 
 /// Whether the caller may see a certificate: one for some sites sees those of its hosts.
 fn sees(app: &App, caller: &Caller, view: &CertificateView) -> bool {

@@ -25,7 +25,7 @@ use super::{
     caller::Caller,
     page::{Natural, Paging, Params},
     problem::Refusal,
-    router::Segments,
+    segments::Segments,
 };
 use crate::app::{App, EventFilter};
 

@@ -15,7 +15,7 @@ use super::{
     conditional::{Edited, IfMatch},
     page::{Paged, Paging, Params},
     problem::Refusal,
-    router::Segments,
+    segments::Segments,
 };
 use crate::app::{App, Expected};
 

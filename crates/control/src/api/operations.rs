@@ -18,7 +18,7 @@ use super::{
     page::{Natural, Paged, Paging, Params},
     problem::Refusal,
     releases::WAIT_MAX_MS,
-    router::Segments,
+    segments::Segments,
 };
 use crate::{
     app::{App, AppError},

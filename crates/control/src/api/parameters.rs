@@ -2,13 +2,14 @@
 //!
 //! Whatever the description says of names, numbers and words in a query and in header fields is looked
 //! at here, for every route and before its handler: also where a handler has no use for a value, so
-//! that a mistake is told instead of passed over. A query may have nothing besides, and nothing twice.
+//! that a mistake is told instead of passed over. A query may have nothing besides, and nothing twice;
+//! a condition that the route does not compare is refused, since what it forbids must not be done.
 
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use axum::{
     extract::{FromRequestParts as _, MatchedPath, Request, State},
-    http::{HeaderMap, Method, StatusCode, Uri},
+    http::{HeaderMap, Method, StatusCode, Uri, header},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -151,6 +152,12 @@ impl Operation {
     }
 
     fn check_fields(&self, fields: &HeaderMap) -> Result<(), Refusal> {
+        let compares = self.fields.iter().any(|known| known.name == header::IF_MATCH.as_str());
+        // RFC 9110, section 13.1.1.
+        if !self.method.is_safe() && !compares && fields.contains_key(header::IF_MATCH) {
+            let why = "this route does not compare If-Match; leave it out";
+            return Err(Refusal::new(StatusCode::BAD_REQUEST, "header_invalid", why));
+        }
         for parameter in self.fields.iter().filter(|parameter| parameter.form != Form::Text) {
             for value in fields.get_all(parameter.name.as_str()) {
                 if let Some(why) = parameter.fault(value.to_str().unwrap_or_default()) {
@@ -197,13 +204,22 @@ mod tests {
     use crate::api::description;
 
     fn code(path: &str, query: &str, field: Option<(&'static str, &str)>) -> Option<&'static str> {
+        code_of(&Method::GET, path, query, field)
+    }
+
+    fn code_of(
+        method: &Method,
+        path: &str,
+        query: &str,
+        field: Option<(&'static str, &str)>,
+    ) -> Option<&'static str> {
         let parameters = Parameters::of(&description("0.0.0"));
         let uri = format!("{path}?{query}").parse().unwrap();
         let mut fields = HeaderMap::new();
         if let Some((name, value)) = field {
             fields.insert(name, HeaderValue::from_str(value).unwrap());
         }
-        parameters.check(path, &Method::GET, &uri, &fields).err().map(|refusal| refusal.code)
+        parameters.check(path, method, &uri, &fields).err().map(|refusal| refusal.code)
     }
 
     #[test]
@@ -241,6 +257,21 @@ mod tests {
             let expected = (!is_good).then_some("header_invalid");
             let field = Some(("last-event-id", value));
             assert_eq!(code("/v1/events", "", field), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_condition_that_is_not_compared_is_refused() {
+        let field = Some(("if-match", "*"));
+        for (method, path, is_good) in [
+            (Method::POST, "/v1/sites/{site}/rollback", true),
+            (Method::DELETE, "/v1/sites/{site}", true),
+            (Method::GET, "/v1/sites", true),
+            (Method::POST, "/v1/sites", false),
+            (Method::PUT, "/v1/sites/{site}/certificate", false),
+        ] {
+            let expected = (!is_good).then_some("header_invalid");
+            assert_eq!(code_of(&method, path, "", field), expected, "{method} {path}");
         }
     }
 

@@ -26,7 +26,7 @@ use super::{
     conditional::{Edited, IfMatch},
     page::{Natural, Paged, Paging, Params},
     problem::Refusal,
-    router::Segments,
+    segments::Segments,
 };
 use crate::{
     app::{App, Begun},
@@ -124,14 +124,17 @@ pub(crate) async fn show(
 
 /// Everything is uploaded: edges fetch it.
 #[utoipa::path(post, path = "/v1/sites/{site}/releases/{release}/finalize", tag = "releases",
-    request_body = Finalize, params(("site" = String, Path), ("release" = String, Path)),
+    request_body = Finalize, params(("site" = String, Path), ("release" = String, Path),
+        ("if-match" = Option<String>, Header)),
     responses((status = 202, body = ReleaseView, description = "edges fetch it; `location` is the operation to follow"),
         (status = 409, description = "`release_incomplete`", body = Problem),
+        (status = 412, description = "`edited_meanwhile`", body = Problem),
         (status = 422, description = "`size_mismatch`", body = Problem)))]
 pub(crate) async fn finalize(
     State(app): State<App>,
     caller: Caller,
     Segments((site, release)): Segments<(SiteName, String)>,
+    IfMatch(expected): IfMatch,
     Small(Finalize { activate }): Small<Finalize>,
 ) -> Result<OnItsWay, Refusal> {
     caller.require(Verb::ReleasesPush, &site)?;
@@ -139,40 +142,47 @@ pub(crate) async fn finalize(
     if activate && row.preview_host.is_none() {
         caller.require(Verb::ReleasesActivate, &site)?;
     }
-    let (_, field, view) = on_its_way(app.finalize(&site, &row, activate).await?);
+    let (_, field, view) = on_its_way(app.finalize(&site, &row, activate, &expected).await?);
     Ok((StatusCode::ACCEPTED, field, view))
 }
 
 /// Make a release the one that every edge serves.
 #[utoipa::path(post, path = "/v1/sites/{site}/releases/{release}/activate", tag = "releases",
-    params(("site" = String, Path), ("release" = String, Path)),
+    params(("site" = String, Path), ("release" = String, Path),
+        ("if-match" = Option<String>, Header)),
     responses((status = 200, body = ReleaseView),
         (status = 202, body = ReleaseView, description = "not every edge has it yet; `location` is the operation to follow"),
-        (status = 409, description = "`release_state`", body = Problem)))]
+        (status = 409, description = "`release_state`", body = Problem),
+        (status = 412, description = "`edited_meanwhile`", body = Problem)))]
 pub(crate) async fn activate(
     State(app): State<App>,
     caller: Caller,
     Segments((site, release)): Segments<(SiteName, String)>,
+    IfMatch(expected): IfMatch,
 ) -> Result<OnItsWay, Refusal> {
     caller.require(Verb::ReleasesActivate, &site)?;
     let row = app.require_release(&site, &release).await?;
-    Ok(on_its_way(app.activate(&site, &row.id).await?))
+    Ok(on_its_way(app.activate(&site, &row.id, &expected).await?))
 }
 
 /// Go back to the release that was active before, or to a given one.
 #[utoipa::path(post, path = "/v1/sites/{site}/rollback", tag = "releases",
-    request_body = Rollback, params(("site" = String, Path)),
+    request_body = Rollback, params(("site" = String, Path),
+        ("if-match" = Option<String>, Header,
+            description = "of the site: also fails when another release went live")),
     responses((status = 200, body = ReleaseView),
         (status = 202, body = ReleaseView, description = "not every edge has it yet; `location` is the operation to follow"),
-        (status = 409, description = "`nothing_to_roll_back`", body = Problem)))]
+        (status = 409, description = "`nothing_to_roll_back`", body = Problem),
+        (status = 412, description = "`edited_meanwhile`", body = Problem)))]
 pub(crate) async fn roll_back(
     State(app): State<App>,
     caller: Caller,
     Segments(site): Segments<SiteName>,
+    IfMatch(expected): IfMatch,
     Small(Rollback { release }): Small<Rollback>,
 ) -> Result<OnItsWay, Refusal> {
     caller.require(Verb::ReleasesActivate, &site)?;
-    Ok(on_its_way(app.roll_back(&site, release).await?))
+    Ok(on_its_way(app.roll_back(&site, release, &expected).await?))
 }
 
 /// A release and, while edges are still fetching it, where to follow that.

@@ -3,18 +3,17 @@
 //! One flat list, which is also where the OpenAPI document comes from. Around it: a request id,
 //! a count, and an answer even when a handler panics.
 
-use std::{any::Any, str::FromStr, sync::Arc};
+use std::{any::Any, sync::Arc};
 
 use axum::{
     Router,
     body::Bytes,
-    extract::{FromRequestParts, MatchedPath, RawPathParams, Request as HttpRequest, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
+    extract::{MatchedPath, Request as HttpRequest, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
-use nigh_proto::{Digest, MachineName, OperationId, SiteName, TokenId, WebhookId};
 use serde_json::Value;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
@@ -203,59 +202,5 @@ fn budget_fields(headers: &mut HeaderMap, budget: &Budget) {
         if let Ok(value) = HeaderValue::from_str(&value) {
             headers.insert(name, value);
         }
-    }
-}
-
-/// The variable segments of a path, each parsed; one that is not what it should be is a 404, since
-/// nothing can be there.
-pub(crate) struct Segments<T>(pub(crate) T);
-
-/// What [`Segments`] can hold.
-pub(crate) trait FromSegments: Sized {
-    fn from_segments(segments: &[&str]) -> Result<Self, String>;
-}
-
-impl<T: FromSegments, S: Send + Sync> FromRequestParts<S> for Segments<T> {
-    type Rejection = Refusal;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
-        let params = RawPathParams::from_request_parts(parts, state).await.map_err(|error| {
-            Refusal::new(StatusCode::BAD_REQUEST, "path_invalid", error.body_text())
-        })?;
-        let segments: Vec<&str> = params.iter().map(|(_, segment)| segment).collect();
-        T::from_segments(&segments)
-            .map(Segments)
-            .map_err(|why| Refusal::new(StatusCode::NOT_FOUND, "name_invalid", why))
-    }
-}
-
-fn parse<T: FromStr<Err: ToString>>(segment: Option<&&str>) -> Result<T, String> {
-    segment.copied().unwrap_or_default().parse().map_err(|error: T::Err| error.to_string())
-}
-
-macro_rules! single_segment {
-    ($($name:ty),*) => {$(
-        impl FromSegments for $name {
-            fn from_segments(segments: &[&str]) -> Result<Self, String> {
-                parse(segments.first())
-            }
-        }
-    )*};
-}
-
-single_segment!(
-    certificates::CertificateId,
-    SiteName,
-    MachineName,
-    OperationId,
-    TokenId,
-    WebhookId,
-    Digest,
-    u64
-);
-
-impl<A: FromStr<Err: ToString>, B: FromStr<Err: ToString>> FromSegments for (A, B) {
-    fn from_segments(segments: &[&str]) -> Result<Self, String> {
-        Ok((parse(segments.first())?, parse(segments.get(1))?))
     }
 }

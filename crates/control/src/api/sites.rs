@@ -13,7 +13,7 @@ use super::{
     conditional::{Edited, IfMatch, MustMatch},
     page::{NamedPaging, Paged, Params},
     problem::Refusal,
-    router::Segments,
+    segments::Segments,
 };
 use crate::app::{App, AppError};
 

@@ -12,7 +12,7 @@ use super::{
     conditional::{Edited, IfMatch},
     page::{Paged, Paging, Params},
     problem::Refusal,
-    router::Segments,
+    segments::Segments,
 };
 use crate::app::{App, webhook_view};
 

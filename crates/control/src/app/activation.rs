@@ -8,7 +8,7 @@ use nigh_proto::{
     api::{EventKind, ReleaseState, ReleaseView},
 };
 
-use super::{App, AppError};
+use super::{App, AppError, Expected};
 use crate::{
     fleet::{
         World,
@@ -18,6 +18,13 @@ use crate::{
     store::{Deed, ReleaseRow, StoreError, Tx},
 };
 
+/// What was asked for, and what is expected: of the release, or of the site.
+#[derive(Clone, Copy, Debug)]
+enum Asked<'a> {
+    Activation(&'a Expected),
+    Rollback(&'a Expected),
+}
+
 impl App {
     /// Makes a release the one that every edge serves: at once when all edges that count have it,
     /// else as soon as they have. Activating twice is a success.
@@ -25,18 +32,24 @@ impl App {
         &self,
         site: &SiteName,
         id: &ReleaseId,
+        expected: &Expected,
     ) -> Result<ReleaseView, AppError> {
-        self.activate_as(site, id, false).await
+        self.activate_as(site, id, Asked::Activation(expected)).await
     }
 
     async fn activate_as(
         &self,
         site: &SiteName,
         id: &ReleaseId,
-        is_rollback: bool,
+        asked: Asked<'_>,
     ) -> Result<ReleaseView, AppError> {
         self.refresh().await?;
         let mut tx = self.store().begin().await?;
+        if let Asked::Rollback(expected) = asked {
+            let known = tx.site(site).await?;
+            let known = known.ok_or_else(|| AppError::SiteUnknown(site.clone()))?;
+            expected.allow_live(&known.edits(), known.active.as_ref())?;
+        }
         let Some(mut row) = tx.release(id).await? else {
             let (site, release) = (site.clone(), id.to_string());
             return Err(AppError::ReleaseUnknown { site, release });
@@ -54,13 +67,16 @@ impl App {
             let (release, state) = (row.id, row.state);
             return Err(AppError::ReleaseState { release, state, advice });
         }
+        if let Asked::Activation(expected) = asked {
+            expected.allow(row.state.label())?;
+        }
         row.goes_live = true;
         row.staging_at = Some(self.now());
         row.failure = None;
         let replaced = self.give_up_replaced(&mut tx, &row).await?;
         let world = self.world();
         let is_newest = tx.revision().await? == world.revision;
-        if is_rollback {
+        if let Asked::Rollback(_) = asked {
             self.record_release_as(&mut tx, EventKind::ReleaseRolledBack, &row).await?;
         }
         match self.decision(&world, &row) {
@@ -89,6 +105,7 @@ impl App {
         &self,
         site: &SiteName,
         release: Option<ReleaseId>,
+        expected: &Expected,
     ) -> Result<ReleaseView, AppError> {
         self.refresh().await?;
         self.require_site(site).await?;
@@ -99,7 +116,7 @@ impl App {
         let target = release.or_else(previous);
         let target = target.ok_or_else(|| AppError::NothingToRollBack(site.clone()))?;
         self.require_release(site, target.as_str()).await?;
-        self.activate_as(site, &target, true).await
+        self.activate_as(site, &target, Asked::Rollback(expected)).await
     }
 
     /// What is to be done about a release that wants to go live, as edges stand now.

@@ -7,7 +7,7 @@ use nigh_proto::{
     api::{ReleaseState, ReleaseView},
 };
 
-use super::{App, AppError, error::WrongSize};
+use super::{App, AppError, Expected, error::WrongSize};
 use crate::{
     blobs::blocking,
     store::{Deed, ReleaseRow, Tx},
@@ -25,6 +25,7 @@ impl App {
         site: &SiteName,
         release: &ReleaseRow,
         activate: bool,
+        expected: &Expected,
     ) -> Result<ReleaseView, AppError> {
         self.push_goes_on();
         match release.state {
@@ -42,6 +43,7 @@ impl App {
             | ReleaseState::Preview
             | ReleaseState::Superseded => return self.release_view(release).await,
         }
+        expected.allow(release.state.label())?;
         let manifest = match self.recall_begun(release.manifest) {
             Some(manifest) => manifest,
             None => Arc::new(self.manifest(release.manifest).await?),

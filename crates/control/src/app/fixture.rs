@@ -16,7 +16,7 @@ use nigh_proto::{
 use nigh_testkit::postgres::{Database, DatabaseKind};
 use tokio_util::sync::CancellationToken;
 
-use super::{App, Begun, Effective, Parts};
+use super::{App, Begun, Effective, Expected, Parts};
 use crate::{
     blobs::{Blobs, Remote},
     config::ControlConfig,
@@ -146,7 +146,7 @@ impl Fixture {
         self.app.blobs().insert_documents(vec![page.as_bytes().to_vec()]).await.unwrap();
         let id = begun.release.id.as_str();
         let row = self.app.require_release(&docs(), id).await.unwrap();
-        self.app.finalize(&docs(), &row, true).await.unwrap()
+        self.app.finalize(&docs(), &row, true, &Expected::Anything).await.unwrap()
     }
 
     /// Commits that an edge has joined, and publishes nothing.

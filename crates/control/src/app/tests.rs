@@ -15,7 +15,7 @@ use nigh_proto::{
 };
 
 use super::{
-    App, Effective,
+    App, Effective, Expected,
     fixture::{Fixture, docs},
 };
 use crate::{
@@ -118,7 +118,7 @@ async fn a_preview_stays_while_it_waits_to_be_promoted_and_when_it_is_not() {
     let preview = fixture.push_to("one", Some(preview)).await;
     Progress::new(app.clone()).pass().await.unwrap();
     let edge = fixture.commit_join("fra1").await;
-    let waiting = app.activate(&docs(), &preview.id).await.unwrap();
+    let waiting = app.activate(&docs(), &preview.id, &Expected::Anything).await.unwrap();
     assert_eq!(waiting.state, ReleaseState::Staging);
     let settings = app.effective();
     let state = state::of(&app.world(), &settings.settings, &edge, app.now());

@@ -6,7 +6,7 @@ use nigh_proto::{
     report::MachineRole,
 };
 
-use super::{App, AppError, machines::CLOCK_AHEAD_MAX_MS};
+use super::{App, AppError, machines::CLOCK_AHEAD_MAX_MS, with_live};
 use crate::{
     blobs::{Remote, Standing, blocking},
     config::CertificateMode,
@@ -33,7 +33,8 @@ impl App {
     pub(crate) async fn show_site(&self, name: &SiteName) -> Result<(String, SiteView), AppError> {
         let listed = self.store().listed_site(name).await?;
         let listed = listed.ok_or_else(|| AppError::SiteUnknown(name.clone()))?;
-        Ok((listed.row.edits(), self.site_view_of(listed)))
+        let edits = with_live(&listed.row.edits(), listed.row.active.as_ref());
+        Ok((edits, self.site_view_of(listed)))
     }
 
     pub(crate) fn site_view_of(&self, listed: ListedSite) -> SiteView {

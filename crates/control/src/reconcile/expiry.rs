@@ -152,7 +152,10 @@ fn unkept(rows: Vec<ReleaseRow>, keep: usize, now: Timestamp) -> Vec<ReleaseRow>
 mod tests {
     use super::*;
     use crate::{
-        app::fixture::{Fixture, docs},
+        app::{
+            Expected,
+            fixture::{Fixture, docs},
+        },
         fleet::fixture::{release, release_row},
         reconcile::progress::Progress,
     };
@@ -198,7 +201,7 @@ mod tests {
         app.reload(crate::app::Effective::new(config).unwrap()).await.unwrap();
         fixture.hand.advance(Duration::from_millis(app.effective().config.sites.grace_ms));
         let seen = app.store().all_releases().await.unwrap();
-        app.activate(&docs(), &ids[0]).await.unwrap();
+        app.activate(&docs(), &ids[0], &Expected::Anything).await.unwrap();
         Expiry(app.clone()).end(seen).await.unwrap();
         assert_eq!(app.world().site(&docs()).unwrap().active_release().unwrap().id, ids[0]);
     }

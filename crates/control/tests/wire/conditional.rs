@@ -47,6 +47,49 @@ async fn a_change_of_what_has_changed_is_refused() {
 }
 
 #[tokio::test]
+async fn whoever_rolls_back_what_was_rolled_back_is_refused() {
+    let fleet = Fleet::start().await;
+    fleet.create_site("docs").await;
+    let mut releases = Vec::new();
+    for page in ["one", "two", "three"] {
+        let release = fleet.push("docs", &[("index.html", page)]).await;
+        releases.push(fleet.until_active(&release).await.id);
+    }
+    let of = |path: &str, tag: &str| fleet.request(Method::POST, path).header("if-match", tag);
+    let back = async |tag: &str| {
+        let request = of("/v1/sites/docs/rollback", tag).json(&json!({}));
+        request.send().await.unwrap()
+    };
+    let active = async || {
+        let site = fleet.request(Method::GET, "/v1/sites/docs").send().await.unwrap();
+        expect::<SiteView>(StatusCode::OK, site).await.active.unwrap()
+    };
+    // Two people see the third, and both want the second.
+    let seen = tag_of(&fleet, "/v1/sites/docs").await;
+    assert_eq!(back(&seen).await.status(), StatusCode::OK);
+    assert_eq!(
+        refused(StatusCode::PRECONDITION_FAILED, back(&seen).await).await,
+        "edited_meanwhile"
+    );
+    assert_eq!(active().await, releases[1]);
+    // Who does not say what was seen undoes the rollback.
+    assert_eq!(back("*").await.status(), StatusCode::OK);
+    assert_eq!(active().await, releases[2]);
+
+    let first = format!("/v1/sites/docs/releases/{}", releases[0]);
+    let activate = format!("{first}/activate");
+    let seen = tag_of(&fleet, &first).await;
+    let wrong = of(&activate, &seen.replace("superseded", "staged")).send().await.unwrap();
+    assert_eq!(refused(StatusCode::PRECONDITION_FAILED, wrong).await, "edited_meanwhile");
+    assert_eq!(of(&activate, &seen).send().await.unwrap().status(), StatusCode::OK);
+    assert_eq!(active().await, releases[0]);
+
+    let uncompared = of("/v1/sites/docs/hosts", "*").json(&json!({ "host": "www.example.test" }));
+    let uncompared = uncompared.send().await.unwrap();
+    assert_eq!(refused(StatusCode::BAD_REQUEST, uncompared).await, "header_invalid");
+}
+
+#[tokio::test]
 async fn who_has_an_answer_is_not_sent_it_again() {
     let fleet = Fleet::start().await;
     fleet.create_site("docs").await;
