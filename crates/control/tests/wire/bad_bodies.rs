@@ -20,6 +20,8 @@ struct Route {
     path: String,
     schema: Value,
     is_large: bool,
+    /// If-Match is compared there; elsewhere it is refused.
+    is_conditional: bool,
 }
 
 /// One field, however deep, and a body that is good but for it.
@@ -66,11 +68,15 @@ fn routes(document: &Value) -> Vec<Route> {
             else {
                 continue;
             };
+            let parameters = operation["parameters"].as_array();
+            let is_conditional =
+                parameters.into_iter().flatten().any(|one| one["name"] == "if-match");
             routes.push(Route {
                 method: method.to_uppercase().parse().unwrap(),
                 path: path.clone(),
                 schema: body["schema"].clone(),
                 is_large: path.ends_with("/releases"),
+                is_conditional,
             });
         }
     }
@@ -231,8 +237,11 @@ impl Probe<'_> {
                 "{id}",
                 if route.path.contains("/tokens/") { &self.token } else { "site:docs" },
             );
-        let request = self.fleet.request(route.method.clone(), &path);
-        let request = request.header("if-match", "*").header("content-type", media_type);
+        let mut request = self.fleet.request(route.method.clone(), &path);
+        if route.is_conditional {
+            request = request.header("if-match", "*");
+        }
+        let request = request.header("content-type", media_type);
         request.body(body).send().await.unwrap()
     }
 
