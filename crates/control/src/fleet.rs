@@ -5,11 +5,12 @@
 //! which edges are left out of a site's answers, `progress` how far each edge is with a release and
 //! `board` what of it is new to a waiting person, `held` which machines are told nothing, `state`
 //! what each is told, and `edition` what of it is news to one. `sense` keeps of a report what can be
-//! true, `starts` tells two machines of one identity apart. All of it is pure; `reconcile` and
-//! `machines` act on it.
+//! true, `starts` and `copies` tell two machines of one identity apart. All of it is pure;
+//! `reconcile` and `machines` act on it.
 
 pub(crate) mod activation;
 pub(crate) mod board;
+pub(crate) mod copies;
 pub(crate) mod edition;
 pub(crate) mod held;
 pub(crate) mod lagging;

@@ -14,7 +14,7 @@ use super::{App, AppError, Expected, Secret, begin::checked_duration, error::Joi
 use crate::{
     ca::{self, Presented},
     fleet::{
-        presence::Standing,
+        copies::Standing,
         sense::{check_about, sensible, statements},
     },
     request::{Actor, ActorKind},

@@ -15,7 +15,10 @@ use nigh_proto::{
     state::Holding,
 };
 
-use super::starts::Starts;
+use super::{
+    copies::{Copies, Standing},
+    starts::Starts,
+};
 
 /// Whether a machine takes part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,16 +47,8 @@ pub(crate) struct Status {
     pub clock_ahead_ms: i64,
     /// What it presents and believes.
     pub credentials: Credentials,
-    /// Its starts, as far as they are remembered.
-    starts: Starts,
-    /// When a superseded start was last heard of.
-    copy_heard_at: Option<Instant>,
-    /// How often since the newest started: once may be a report that was on its way then.
-    copy_heard_total: u32,
-    /// When other controls were told of that.
-    copy_told_at: Option<Instant>,
-    /// When another control last heard of two machines.
-    copy_heard_elsewhere_at: Option<Instant>,
+    /// Its starts, and what a second machine of its identity says.
+    copies: Copies,
     /// The start and the number of the report that its sites and certificates are those of; `None`
     /// when its next report has to tell everything.
     known: Option<(u64, u64)>,
@@ -64,18 +59,6 @@ pub(crate) struct Status {
     pub certificates: Vec<CertificateReport>,
     /// Why it was turned away since it was last let in.
     pub mismatch: Option<Mismatch>,
-}
-
-/// What a start of a machine is among those that were seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// It counts.
-    Newest,
-    /// It was not heard of before, or the one that came after it is gone: it is to take its place.
-    New,
-    /// Another one came after it and is there: this is a copy, or the original of one. `is_news`: it
-    /// is worth telling the other controls.
-    Superseded { is_news: bool },
 }
 
 /// What another control has heard of a machine.
@@ -117,10 +100,6 @@ pub(crate) struct News {
     pub everything: bool,
 }
 
-/// A copy that was not heard of for so long is gone.
-const COPY_GONE: Duration = Duration::from_secs(10 * 60);
-/// How often other controls are told of a copy that goes on talking.
-const COPY_TOLD: Duration = Duration::from_secs(60);
 /// A clock that is further off than this is worth telling once.
 const CLOCK_WRONG_MS: i64 = 5_000;
 const AWAY_AFTER: Duration = Duration::from_millis(AWAY_AFTER_MS);
@@ -165,43 +144,21 @@ impl Statuses {
         }
     }
 
-    /// What the start `instance` of a machine is: of two machines with one identity, such as a restored
-    /// snapshot beside its original, the one that was started last counts while it is there.
+    /// What the start `instance` of a machine is among those that were seen.
     pub(crate) fn standing(&mut self, name: &MachineName, instance: u64, now: Instant) -> Standing {
         let is_away = self.presence(name, now) == Presence::Away;
-        let status = self.machines.entry(name.clone()).or_default();
-        if instance == 0 || status.starts.newest() == Some(instance) {
-            return Standing::Newest;
-        }
-        if is_away || !status.starts.is_superseded(instance) {
-            return Standing::New;
-        }
-        status.copy_heard_at = Some(now);
-        status.copy_heard_total = status.copy_heard_total.saturating_add(1);
-        let was_long_ago = |at| now.saturating_duration_since(at) >= COPY_TOLD;
-        let is_news = status.copy_heard_total > 1 && status.copy_told_at.is_none_or(was_long_ago);
-        if is_news {
-            status.copy_told_at = Some(now);
-        }
-        Standing::Superseded { is_news }
+        self.machines.entry(name.clone()).or_default().copies.standing(instance, is_away, now)
     }
 
     /// The starts of a machine that are known here.
     pub(crate) fn starts(&self, name: &MachineName) -> Starts {
-        self.machines.get(name).map(|status| status.starts.clone()).unwrap_or_default()
+        self.machines.get(name).map(|status| status.copies.starts().clone()).unwrap_or_default()
     }
 
     /// A start of a machine takes the place of the one before, here or at another control. What is older
     /// than what is known changes nothing.
     pub(crate) fn started(&mut self, name: &MachineName, starts: Starts) {
-        let status = self.machines.entry(name.clone()).or_default();
-        if !starts.is_after(&status.starts) {
-            return;
-        }
-        if starts.newest() != status.starts.newest() {
-            status.copy_heard_total = 0;
-        }
-        status.starts = starts;
+        self.machines.entry(name.clone()).or_default().copies.started(starts);
     }
 
     /// A machine says when it dials what it holds.
@@ -211,16 +168,12 @@ impl Statuses {
 
     /// Whether a second machine with the identity of `name` was heard of lately.
     pub(crate) fn has_copy(&self, name: &MachineName, now: Instant) -> bool {
-        self.machines.get(name).is_some_and(|status| {
-            let is_recent = |at| now.saturating_duration_since(at) < COPY_GONE;
-            status.copy_heard_total > 1 && status.copy_heard_at.is_some_and(is_recent)
-                || status.copy_heard_elsewhere_at.is_some_and(is_recent)
-        })
+        self.machines.get(name).is_some_and(|status| status.copies.is_heard(now))
     }
 
     /// Whether the start `instance` was superseded by another one.
     pub(crate) fn is_superseded(&self, name: &MachineName, instance: u64) -> bool {
-        self.machines.get(name).is_some_and(|status| status.starts.is_superseded(instance))
+        self.machines.get(name).is_some_and(|status| status.copies.starts().is_superseded(instance))
     }
 
     /// Whether what `report` leaves out is known here. So is what was said of sites that were deleted
@@ -313,7 +266,7 @@ impl Statuses {
             self.news.entry(told_of.clone()).or_default().everything = true;
         }
         status.watched_elsewhere_at = watched_at;
-        status.copy_heard_elsewhere_at = copy_heard_at;
+        status.copies.told(copy_heard_at);
         status.connected_at = status.connected_at.max(watched_at);
         let is_newer = reported_at >= status.reported_at;
         match (report, reported_at) {
@@ -516,56 +469,6 @@ mod tests {
         // With the newest gone the other one is all there is.
         let later = after(start, AWAY_AFTER_MS);
         assert!(counts(&mut statuses, 1, later));
-    }
-
-    #[test]
-    fn a_copy_that_goes_on_talking_is_told_to_others_now_and_then() {
-        let start = Instant::now();
-        let mut statuses = Statuses::new(start);
-        let edge = fixture::name("fra1");
-        statuses.connected(&edge, start);
-        statuses.started(&edge, Starts::default().with(1).with(2));
-        // Every five seconds, as machines report, for two and a half minutes.
-        let heard = (0..30).map(|round| {
-            let now = after(start, round * 5_000);
-            statuses.reported(fixture::report("fra1", &[]), now, Timestamp::default());
-            match statuses.standing(&edge, 1, now) {
-                Standing::Superseded { is_news } => is_news,
-                other => panic!("{other:?}"),
-            }
-        });
-        let told: Vec<usize> =
-            heard.enumerate().filter_map(|(at, news)| news.then_some(at)).collect();
-        assert_eq!(told, [1, 13, 25]);
-    }
-
-    proptest::proptest! {
-        /// Controls hear what the database says late, again and out of order: once they have heard the
-        /// last of it they agree.
-        #[test]
-        fn whoever_hears_of_the_same_starts_agrees_on_the_newest(
-            drawn in proptest::collection::vec(1u64..6, 1..40),
-            heard in proptest::collection::vec(0usize..40, 0..40),
-        ) {
-            let edge = fixture::name("fra1");
-            let all: Vec<Starts> = drawn
-                .iter()
-                .scan(Starts::default(), |starts, instance| {
-                    *starts = starts.clone().with(*instance);
-                    Some(starts.clone())
-                })
-                .collect();
-            let (last, newest) = (all.len() - 1, drawn[drawn.len() - 1]);
-            let mut statuses = Statuses::new(Instant::now());
-            for at in heard.iter().map(|at| at % all.len()).chain([last, 0]) {
-                statuses.started(&edge, all[at].clone());
-            }
-            proptest::prop_assert_eq!(statuses.starts(&edge), all[last].clone());
-            for instance in &drawn {
-                let is_superseded = statuses.is_superseded(&edge, *instance);
-                proptest::prop_assert_eq!(is_superseded, *instance != newest);
-            }
-        }
     }
 
     #[test]
