@@ -11,6 +11,7 @@ mod audit;
 mod authorities;
 mod begin;
 mod certificates;
+mod effective;
 mod error;
 mod events;
 mod expected;
@@ -21,6 +22,7 @@ mod hosts;
 mod machines;
 mod protocols;
 mod prune;
+mod publication;
 mod quotas;
 mod releases;
 mod sites;
@@ -41,7 +43,7 @@ use std::{
 };
 
 use nigh_daemon::Clock;
-use nigh_proto::{Digest, FleetId, MachineId, MachineName, Manifest, Timestamp};
+use nigh_proto::{Digest, MachineId, MachineName, Manifest, Timestamp};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -49,15 +51,13 @@ use crate::{
     blobs::Blobs,
     ca::Authorities,
     certificates::issuers::Issuers,
-    config::{CertificateMode, ControlConfig, InvalidConfig},
     controls::{Desk, Leader},
     fleet::{
-        World, board::Board, edition::Editions, offers::Offers, presence::Statuses,
-        state::Settings, wanted::Wanted,
+        World, board::Board, edition::Editions, offers::Offers, presence::Statuses, wanted::Wanted,
     },
     machines::turned_away::TurnedAway,
     metrics::ControlMetrics,
-    store::{CertificateRow, Source, Store, StoreError, Tx},
+    store::{Store, StoreError, Tx},
 };
 
 use access::Access;
@@ -65,6 +65,7 @@ pub(crate) use access::NoEntry;
 pub(crate) use authorities::load_or_make;
 pub(crate) use begin::Begun;
 pub(crate) use certificates::AcmeBoard;
+pub(crate) use effective::Effective;
 pub(crate) use error::AppError;
 pub(crate) use events::EventFilter;
 pub(crate) use expected::{Expected, with_live};
@@ -73,8 +74,6 @@ pub(crate) use takeover::Counted;
 pub(crate) use tokens::Secret;
 pub(crate) use webhooks::webhook_view;
 
-/// The certificate for hosts of previews.
-const PREVIEWS_CERTIFICATE: &str = "previews";
 /// Encoding waits this long after the last sign of a push.
 const PUSH_QUIET_MS: i64 = 5_000;
 
@@ -137,32 +136,6 @@ struct Inner {
     access: Access,
     turned_away: Mutex<TurnedAway>,
     stopping: CancellationToken,
-}
-
-/// The configuration with everything that follows from it.
-#[derive(Debug)]
-pub(crate) struct Effective {
-    pub(crate) config: ControlConfig,
-    pub(crate) settings: Arc<Settings>,
-}
-
-impl Effective {
-    pub(crate) fn new(config: ControlConfig) -> Result<Self, InvalidConfig> {
-        config.check()?;
-        let zones = config.zones.iter().map(|zone| zone.resolve(0)).collect::<Result<_, _>>()?;
-        let networks =
-            config.networks.iter().map(|network| network.resolve()).collect::<Result<_, _>>()?;
-        let settings = Arc::new(Settings {
-            https_redirect: config.sites.https_redirect
-                && config.certificates.mode != CertificateMode::None,
-            grace_releases_max: config.sites.grace_releases_max as usize,
-            zones,
-            networks,
-            steered_ttl_s: config.dns.ttl_s,
-            answer_addresses_max: config.dns.answer_addresses_max,
-        });
-        Ok(Self { config, settings })
-    }
 }
 
 /// What an [`App`] is made of.
@@ -239,116 +212,6 @@ impl App {
         }));
         app.apply_config().await?;
         Ok(app)
-    }
-
-    /// Takes a new configuration; machines hear of what it changes.
-    pub(crate) async fn reload(&self, effective: Effective) -> Result<(), AppError> {
-        *self.0.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(effective);
-        self.apply_config().await?;
-        // Even when machines are told nothing new, other certificates may be wanted.
-        self.0.certify.notify_one();
-        Ok(())
-    }
-
-    /// Raises the revision when the settings say something else than those that the last revision
-    /// was made with. A thousand machines that come back to a control that has only been restarted
-    /// are told nothing.
-    async fn apply_config(&self) -> Result<(), AppError> {
-        let effective = self.effective();
-        let mode = effective.config.certificates.mode;
-        let settings = format!("{} {mode:?} {:?}", self.version(), effective.settings);
-        let mut tx = self.store().begin().await?;
-        let mut has_changed = tx.set_settings(Digest::of(settings.as_bytes())).await?;
-        has_changed |= tx.name_fleet(&FleetId::new(self.unix_ms(), random())).await?;
-        match mode {
-            CertificateMode::Internal => {
-                let previews = self.previews_certificate()?;
-                let there = tx.certificate(PREVIEWS_CERTIFICATE).await?;
-                if there.is_none_or(|there| there.names != previews.names) {
-                    tx.put_certificate(&previews).await?;
-                    has_changed = true;
-                }
-                has_changed |= self.certify_sites(&mut tx).await?;
-            }
-            // `reconcile::acme` does what is to be done; until then what is there serves.
-            CertificateMode::Acme => {}
-            CertificateMode::None => tx.delete_made_certificates().await?,
-        }
-        if has_changed {
-            tx.raise_revision().await?;
-        }
-        tx.commit().await?;
-        self.publish().await?;
-        Ok(())
-    }
-
-    fn previews_certificate(&self) -> Result<CertificateRow, AppError> {
-        let wildcard = format!("*.{}", self.effective().config.sites.preview_domain());
-        self.issue(PREVIEWS_CERTIFICATE, &[wildcard])
-    }
-
-    /// A new certificate of control's own CA for `names`.
-    pub(crate) fn issue(&self, id: &str, names: &[String]) -> Result<CertificateRow, AppError> {
-        let issued = self.authority().issue(names, self.now())?;
-        let names = names.iter().filter_map(|name| name.parse().ok()).collect();
-        Ok(CertificateRow {
-            id: id.to_owned(),
-            names,
-            chain_pem: issued.chain_pem,
-            key_pem: issued.key_pem,
-            not_before: issued.not_before,
-            not_after: issued.not_after,
-            source: Source::Internal,
-            ca: None,
-            renew_at: None,
-            ask_at: None,
-        })
-    }
-
-    /// Publishes what was committed when nobody has done so yet: after an error in between, and
-    /// before a verb that builds on what its caller may have seen committed already.
-    pub(crate) async fn refresh(&self) -> Result<(), StoreError> {
-        if self.0.store.revision().await? > self.world().revision {
-            self.publish().await?;
-        }
-        Ok(())
-    }
-
-    /// Shows what was committed to every machine's stream and everyone who waits.
-    pub(crate) async fn publish(&self) -> Result<(), StoreError> {
-        let _alone = self.0.publishing.lock().await;
-        // Another who waited for the lock may have published this too.
-        let shown = self.world().revision;
-        if shown > 0 && self.0.store.revision().await? == shown {
-            return Ok(());
-        }
-        let world = Arc::new(self.0.store.world().await?);
-        self.adopt(&world.authorities);
-        self.0.metrics.revision.set(i64::try_from(world.revision).unwrap_or(i64::MAX));
-        let settings = Arc::clone(&self.effective().settings);
-        self.editions().publish(Arc::clone(&world), settings, self.now());
-        self.forget_strangers(&world);
-        self.0.world.send_replace(world);
-        self.0.reported.notify_one();
-        self.0.certify.notify_one();
-        self.0.proving.notify_one();
-        self.0.progress.send_replace(());
-        self.ring_events().await
-    }
-
-    /// Forgets what was said by machines that were removed or have joined again, on whichever
-    /// control that was.
-    fn forget_strangers(&self, world: &World) {
-        for before in &self.world().machines {
-            if world.machine(&before.name).is_none_or(|row| row.id != before.id) {
-                self.statuses().forget(&before.name);
-            }
-        }
-        self.0.desk.forget_strangers(world);
-    }
-
-    pub(crate) fn effective(&self) -> Arc<Effective> {
-        Arc::clone(&self.0.config.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -523,11 +386,4 @@ impl App {
             self.now().unix_ms().saturating_sub(self.0.pushed_at.load(Ordering::Relaxed));
         quiet_ms < PUSH_QUIET_MS || self.world().staging().next().is_some()
     }
-}
-
-/// Random bytes from the operating system.
-pub(crate) fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).expect("the operating system always has random bytes");
-    bytes
 }

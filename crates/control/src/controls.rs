@@ -21,8 +21,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    app::{App, random},
+    app::App,
     fleet::{World, presence::Told},
+    random::random,
     store::{Listener, News, StoreError, ToldRow},
 };
 use bulletin::{Bulletin, Telling};

@@ -3,7 +3,7 @@
 //! `config` is what operators say, `server` how control lives and `serve` how it speaks to
 //! clients: `api` to people, `machines` to edges and DNS servers. Both ask `app` for everything
 //! that can be done. `store` remembers it, `blobs` keeps the bytes, `ca` vouches for machines and
-//! sites. `request` goes with everything that somebody asked for, `limits` counts how often.
+//! sites, `random` draws what nobody may guess. `request` goes with everything that somebody asked for, `limits` counts how often.
 //! `webhooks` is how events are told to servers, `controls` how several of them act as one.
 //! `fleet` holds the decisions, as pure functions; `reconcile` and `variants` act on them.
 
@@ -20,6 +20,7 @@ mod limits;
 mod machines;
 mod metered;
 mod metrics;
+mod random;
 mod reconcile;
 pub mod recovery;
 mod request;

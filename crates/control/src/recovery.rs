@@ -12,8 +12,9 @@ use nigh_proto::{
 };
 
 use crate::{
-    app::{Secret, random},
+    app::Secret,
     config::ControlConfig,
+    random::random,
     request::Actor,
     server::{StartError, open_seal},
     store::{Deed, Store, TokenRow},

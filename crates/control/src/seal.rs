@@ -8,7 +8,7 @@ use std::{fs, io, path::Path, sync::Arc};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 
-use crate::app::random;
+use crate::random::random;
 
 /// Bytes of the key.
 const KEY_BYTES: usize = 32;

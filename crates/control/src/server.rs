@@ -22,12 +22,13 @@ use tokio::{
 
 use crate::{
     api,
-    app::{App, AppError, Effective, Parts, Secret, load_or_make, random},
+    app::{App, AppError, Effective, Parts, Secret, load_or_make},
     blobs::{Blobs, Remote, RemoteError, blocking},
     config::{ControlConfig, InvalidConfig},
     controls::{Campaign, Colleagues, Leader},
     machines,
     metrics::ControlMetrics,
+    random::random,
     reconcile::{
         self, Reconcile,
         acme::Acme,

@@ -31,12 +31,7 @@ use super::{
     problem::{Refusal, RefusalCode},
     releases, sites, status, takeover, tokens, webhooks,
 };
-use crate::{
-    app::{App, random},
-    limits::Budget,
-    request::Request,
-    serve::Remote,
-};
+use crate::{app::App, limits::Budget, random::random, request::Request, serve::Remote};
 
 #[derive(OpenApi)]
 #[openapi(info(

@@ -12,9 +12,10 @@ use nigh_proto::{
     rules::{Notice, RuleSet},
 };
 
-use super::{App, AppError, random};
+use super::{App, AppError};
 use crate::{
     blobs::blocking,
+    random::random,
     store::{Deed, ReleaseRow},
 };
 

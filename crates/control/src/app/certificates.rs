@@ -24,6 +24,8 @@ use crate::{
     store::{CandidateRow, CertificateRow, HostRow, Source, Tally, Tx},
 };
 
+/// The certificate for hosts of previews.
+pub(super) const PREVIEWS_CERTIFICATE: &str = "previews";
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 /// Own certificates are not renewed by anybody, so their end is told early.
 const IMPORT_WARNING_MS: i64 = 21 * DAY_MS;
@@ -44,6 +46,29 @@ fn import_id(site: &SiteName) -> String {
 }
 
 impl App {
+    pub(super) fn previews_certificate(&self) -> Result<CertificateRow, AppError> {
+        let wildcard = format!("*.{}", self.effective().config.sites.preview_domain());
+        self.issue(PREVIEWS_CERTIFICATE, &[wildcard])
+    }
+
+    /// A new certificate of control's own CA for `names`.
+    pub(crate) fn issue(&self, id: &str, names: &[String]) -> Result<CertificateRow, AppError> {
+        let issued = self.authority().issue(names, self.now())?;
+        let names = names.iter().filter_map(|name| name.parse().ok()).collect();
+        Ok(CertificateRow {
+            id: id.to_owned(),
+            names,
+            chain_pem: issued.chain_pem,
+            key_pem: issued.key_pem,
+            not_before: issued.not_before,
+            not_after: issued.not_after,
+            source: Source::Internal,
+            ca: None,
+            renew_at: None,
+            ask_at: None,
+        })
+    }
+
     /// Every certificate, by id: those in hand, those that come, those that cannot be had.
     pub(crate) async fn certificate_views(&self) -> Result<Vec<CertificateView>, AppError> {
         let held = self.store().certificates().await?;

@@ -151,7 +151,7 @@ impl Fixture {
 
     /// Commits that an edge has joined, and publishes nothing.
     pub(crate) async fn commit_join(&self, name: &str) -> MachineRow {
-        let row = MachineRow { id: MachineId::new(1, crate::app::random()), ..machine(name) };
+        let row = MachineRow { id: MachineId::new(1, crate::random::random()), ..machine(name) };
         let mut tx = self.app.store().begin().await.unwrap();
         tx.put_machine(&row).await.unwrap();
         tx.lag_everywhere(&row.name).await.unwrap();

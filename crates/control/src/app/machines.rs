@@ -10,13 +10,14 @@ use nigh_proto::{
 };
 use serde_json::json;
 
-use super::{App, AppError, Expected, Secret, begin::checked_duration, error::JoinRefusal, random};
+use super::{App, AppError, Expected, Secret, begin::checked_duration, error::JoinRefusal};
 use crate::{
     ca::{self, Presented},
     fleet::{
         copies::Standing,
         sense::{check_about, sensible, statements},
     },
+    random::random,
     request::{Actor, ActorKind},
     store::{Deed, JoinTokenRow, MachineRow},
 };

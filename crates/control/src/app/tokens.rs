@@ -12,8 +12,11 @@ use nigh_proto::{
 };
 use serde_json::json;
 
-use super::{App, AppError, Expected, begin::checked_duration, random};
-use crate::store::{Deed, TokenRow};
+use super::{App, AppError, Expected, begin::checked_duration};
+use crate::{
+    random::random,
+    store::{Deed, TokenRow},
+};
 
 /// The longest name of a token, in characters.
 const NAME_MAX: usize = 100;

@@ -11,8 +11,9 @@ use nigh_proto::{
 };
 use serde_json::json;
 
-use super::{App, AppError, EventFilter, Expected, random};
+use super::{App, AppError, EventFilter, Expected};
 use crate::{
+    random::random,
     store::WebhookRow,
     webhooks::{
         self, After, BadTarget, DELIVERY_TIMEOUT, Delivery, Failing, SendError, Target,

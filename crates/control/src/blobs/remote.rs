@@ -40,7 +40,7 @@ use names::{folder_name, hex};
 
 use super::{BlobError, Blobs, blocking};
 use crate::{
-    app::random,
+    random::random,
     store::{PlaceRow, Store, StoreError},
 };
 

@@ -9,7 +9,8 @@ use nigh_proto::zone::DnsName;
 
 use super::{account::with_nonces, issuers::Issuer, limits::SetbackKind, own_zone, trouble::Fault};
 use crate::{
-    app::{App, random},
+    app::App,
+    random::random,
     store::{ChallengeKind, ChallengeRow},
 };
 

@@ -397,7 +397,8 @@ impl Fault {
                 tx.insert_event(&Event { ca, kind: EventKind::Failure, subject, at: now }).await?;
             }
             let before = history.setback(ca, &trouble.subject);
-            let chance = f64::from(u32::from_le_bytes(crate::app::random())) / f64::from(u32::MAX);
+            let chance =
+                f64::from(u32::from_le_bytes(crate::random::random())) / f64::from(u32::MAX);
             tx.put_setback(&limits::Setback::after(before, ca, trouble, now, chance)).await?;
         }
         tx.commit().await

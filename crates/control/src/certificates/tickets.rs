@@ -5,7 +5,7 @@
 
 use nigh_proto::{Timestamp, state::TicketKey};
 
-use crate::{app::random, store::TicketKeyRow};
+use crate::{random::random, store::TicketKeyRow};
 
 /// How many periods a key lives.
 const PERIODS: i64 = 3;

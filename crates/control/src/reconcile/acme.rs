@@ -288,7 +288,7 @@ fn within(before: Option<Timestamp>, start: Timestamp, end: Timestamp) -> Timest
         Some(before) if start <= before && before <= end => before,
         _ => {
             let length = end.ms_since(start).max(0).unsigned_abs();
-            let drawn = u64::from_le_bytes(crate::app::random()) % (length + 1);
+            let drawn = u64::from_le_bytes(crate::random::random()) % (length + 1);
             start.plus_ms(i64::try_from(drawn).unwrap_or(0))
         }
     }

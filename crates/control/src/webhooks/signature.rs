@@ -5,7 +5,7 @@
 
 use aws_lc_rs::hmac;
 
-use crate::app::random;
+use crate::random::random;
 
 const PREFIX: &str = "whsec_";
 const SECRET_BYTES: usize = 32;

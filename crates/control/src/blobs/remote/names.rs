@@ -4,7 +4,7 @@ use std::{io, path::Path};
 
 use nigh_proto::Timestamp;
 
-use crate::app::random;
+use crate::random::random;
 
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -12,8 +12,9 @@ use tokio::net::UdpSocket;
 
 use super::*;
 use crate::{
-    app::{fixture::Fixture, random},
+    app::fixture::Fixture,
     fleet::fixture::{machine, report},
+    random::random,
 };
 
 /// A DNS server that answers TXT questions with what is put into it.
