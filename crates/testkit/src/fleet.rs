@@ -260,23 +260,6 @@ impl Fleet {
         results.into_iter().collect()
     }
 
-    /// The first child that ends by itself, by name.
-    pub async fn any_ended(&mut self) -> String {
-        let machines = self.edges.iter_mut().chain(&mut self.dns);
-        let processes = machines.map(|machine| &mut machine.process).chain(&mut self.controls);
-        let ends = processes.filter(|process| process.pid().is_some()).map(|process| {
-            Box::pin(async move {
-                process.ended().await;
-                process.name().to_owned()
-            })
-        });
-        let ends: Vec<_> = ends.collect();
-        if ends.is_empty() {
-            return std::future::pending().await;
-        }
-        futures_util::future::select_all(ends).await.0
-    }
-
     async fn start_machines(&mut self) -> Result<()> {
         self.write_machine_configs().await?;
         let machines = self.edges.iter_mut().chain(&mut self.dns);

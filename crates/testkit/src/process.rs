@@ -149,11 +149,6 @@ impl Process {
         self.send(Signal::HUP)
     }
 
-    /// Ends when the child does; at once when it does not run.
-    pub async fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.as_mut()?.wait().await.ok()
-    }
-
     fn send(&self, signal: Signal) -> Result<()> {
         let pid = self.pid().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
         match pid {

@@ -142,11 +142,6 @@ impl Release {
         self.content.hsts.as_ref()
     }
 
-    /// How many rules could not be compiled and do not apply.
-    pub fn ignored_rules(&self) -> usize {
-        self.content.rules.ignored()
-    }
-
     /// About how much memory the index and the variants hold, in bytes.
     pub fn size_bytes(&self) -> usize {
         self.content.index.size_bytes() + self.variants.size_bytes()
